@@ -1,0 +1,277 @@
+"""Data sets as tensors in memory, batches as slices.
+
+Images come as float32 in [0, 1], shape (samples, channels, height, width); labels as
+int64. The split into training, validation and test data is fixed once and for all:
+methods and hyper-parameters are chosen on validation data, test data is read once.
+"""
+
+import gzip
+import os
+import pickle
+import tarfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from bpfree_common import datasets, paths
+
+SPLIT_SEED = 2022  #: draws the validation (and, where none is official, test) samples
+
+
+@dataclass(frozen=True)
+class Data:
+    """A classification task: three splits of inputs and labels.
+
+    `x_*` has the samples in its first dimension; `y_*` is int64 of shape (samples,).
+    For a graph the inputs are node indices and `graph` holds the rest.
+    """
+
+    name: str
+    classes: int
+    x_train: Tensor
+    y_train: Tensor
+    x_val: Tensor
+    y_val: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    graph: "Graph | None" = None
+
+    @property
+    def inputs(self) -> int:
+        """Numbers per sample."""
+        return self.x_train[0].numel()
+
+    def split(self, name: str) -> tuple[Tensor, Tensor]:
+        """(x, y) of the split `train`, `val` or `test`."""
+        return getattr(self, f"x_{name}"), getattr(self, f"y_{name}")
+
+    def flat(self) -> "Data":
+        """The same data with one row of numbers per sample."""
+        return self._map(lambda x: x.flatten(1))
+
+    def standardised(self) -> "Data":
+        """Shifted and scaled to mean 0 and variance 1 over all training values."""
+        mean, std = self.x_train.mean(), self.x_train.std()
+        return self._map(lambda x: (x - mean) / std)
+
+    def take(self, train: int) -> "Data":
+        """Only the first `train` training samples (they are in random order)."""
+        return replace(self, x_train=self.x_train[:train], y_train=self.y_train[:train])
+
+    def to(self, device) -> "Data":
+        """All tensors on `device`."""
+        moved = {k: v.to(device) for k, v in vars(self).items() if torch.is_tensor(v)}
+        graph = self.graph.to(device) if self.graph else None
+        return replace(self, **moved, graph=graph)
+
+    def _map(self, change) -> "Data":
+        names = ("x_train", "x_val", "x_test")
+        return replace(self, **{n: change(getattr(self, n)) for n in names})
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An undirected graph with node features.
+
+    x: (nodes, features) float32. edges: (2, 2 x undirected edges) int64, both
+    directions, no self-loops. y: (nodes,) int64.
+    """
+
+    x: Tensor
+    edges: Tensor
+    y: Tensor
+
+    def to(self, device) -> "Graph":
+        """All tensors on `device`."""
+        return Graph(self.x.to(device), self.edges.to(device), self.y.to(device))
+
+
+def load_data(name: str) -> Data:
+    """Images of data set `name`: digits, mnist5k, mnist, fashion-mnist or cifar-10.
+
+    Raises DataError when a file is missing or corrupted.
+    """
+    readers = {
+        "digits": _digits,
+        "mnist5k": _mnist5k,
+        "mnist": _idx,
+        "fashion-mnist": _idx,
+        "cifar-10": _cifar10,
+    }
+    if name not in readers:
+        raise datasets.DataError(
+            f"{name!r} is not an image data set: choose one of {', '.join(readers)}"
+        )
+    return readers[name](name, datasets.files(name))
+
+
+def _digits(name: str, files: list[Path]) -> Data:
+    table = np.loadtxt(files[0], delimiter=",")
+    return _split_thirds(name, table[:, :-1].reshape(-1, 1, 8, 8) / 16, table[:, -1])
+
+
+def _mnist5k(name: str, files: list[Path]) -> Data:
+    table = pd.read_csv(files[0], header=None, dtype="uint8").to_numpy()
+    return _split_thirds(name, table[:, :-1].reshape(-1, 1, 28, 28) / 255, table[:, -1])
+
+
+def _idx(name: str, files: list[Path]) -> Data:
+    x_train, y_train, x_test, y_test = (_read_idx(path) for path in files)
+    return _official(name, x_train[:, None], y_train, x_test[:, None], y_test, 10_000)
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """An IDX file: magic 0, 0, type 8 (uint8), rank; sizes; then the bytes."""
+    raw = gzip.decompress(path.read_bytes())
+    shape = np.frombuffer(raw, ">i4", count=raw[3], offset=4)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
+
+
+def _cifar10(name: str, files: list[Path]) -> Data:
+    """Decoded pixels are kept in the cache, keyed by the checksums of the files."""
+    form = datasets.form(name)
+    key = "-".join(sha[:8] for sha in datasets.checksums(name).values())
+    kept = paths.cache() / "decoded" / f"cifar-10-{form}-{key}.npz"
+    if not kept.is_file():
+        arrays = {"sheets": _cifar10_sheets, "archive": _cifar10_archive}[form](files)
+        _save_array(kept, dict(zip(("xa", "ya", "xb", "yb"), arrays, strict=True)))
+    with np.load(kept) as a:
+        return _official(name, a["xa"], a["ya"], a["xb"], a["yb"], 5_000)
+
+
+def _cifar10_sheets(files: list[Path]):
+    """Each sheet holds 100 x 100 tiles of 32 x 32 RGB pixels, row by row."""
+    from PIL import Image
+
+    *sheets, index = files
+    table = pd.read_csv(index)
+    x, y = [], []
+    for path in sheets:
+        sheet = np.asarray(Image.open(path).convert("RGB"))
+        tiles = sheet.reshape(100, 32, 100, 32, 3).transpose(0, 2, 4, 1, 3)
+        x.append(tiles.reshape(-1, 3, 32, 32))
+        y.append(table.loc[table["batch"] == path.stem, "label"].to_numpy())
+    return np.concatenate(x[:-1]), np.concatenate(y[:-1]), x[-1], y[-1]
+
+
+def _cifar10_archive(files: list[Path]):
+    """The official archive of pickled batches, verified by checksum beforehand."""
+    x, y = [], []
+    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    with tarfile.open(files[0]) as archive:
+        for member in names:
+            stream = archive.extractfile(f"cifar-10-batches-py/{member}")
+            batch = pickle.load(stream, encoding="bytes")
+            x.append(batch[b"data"].reshape(-1, 3, 32, 32))
+            y.append(np.array(batch[b"labels"]))
+    return np.concatenate(x[:-1]), np.concatenate(y[:-1]), x[-1], y[-1]
+
+
+def _save_array(path: Path, arrays: dict) -> None:
+    """Write atomically: several notebooks may decode at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.npz")
+    np.savez(part, **arrays)
+    os.replace(part, path)
+
+
+def _split_thirds(name: str, x: np.ndarray, y: np.ndarray) -> Data:
+    """60 % training, 20 % validation, 20 % test, every class in proportion."""
+    rng = np.random.default_rng(SPLIT_SEED)
+    order = rng.permutation(len(y))
+    rank = pd.Series(y[order]).groupby(y[order]).cumcount().to_numpy()
+    share = rank / np.bincount(y.astype(int))[y[order].astype(int)]
+    parts = [order[share < 0.6], order[(0.6 <= share) & (share < 0.8)], order[share >= 0.8]]
+    return _data(name, *[a for part in parts for a in (x[part], y[part])])
+
+
+def _official(name: str, x, y, x_test, y_test, validation: int) -> Data:
+    """Official test split; `validation` random training samples held out."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(y))
+    held, rest = order[:validation], order[validation:]
+    scale = np.float32(255)
+    return _data(
+        name,
+        *(x[rest] / scale, y[rest], x[held] / scale, y[held], x_test / scale, y_test),
+    )
+
+
+def _data(name: str, *arrays: np.ndarray) -> Data:
+    x = [torch.from_numpy(a.astype(np.float32)) for a in arrays[::2]]
+    y = [torch.from_numpy(a.astype(np.int64)) for a in arrays[1::2]]
+    return Data(name, int(y[0].max()) + 1, x[0], y[0], x[1], y[1], x[2], y[2])
+
+
+def load_graph(name: str, split: str = "public") -> Data:
+    """A citation graph: cora, citeseer or pubmed; inputs are node indices.
+
+    Features are row-normalised to sum 1. `split` is `public` (Yang et al. 2016: 20
+    training nodes a class, 500 validation, 1,000 test nodes) or `random` (64 / 16 / 20 %
+    of all nodes, drawn once). Raises DataError when a file is missing or corrupted.
+    """
+    graph, test = _planetoid(name, datasets.files(name))
+    classes = int(graph.y.max()) + 1
+    nodes = torch.arange(len(graph.y))
+    if split == "public":
+        train, val = nodes[: 20 * classes], nodes[20 * classes : 20 * classes + 500]
+    elif split == "random":
+        order = np.random.default_rng(SPLIT_SEED).permutation(len(nodes))
+        a, b = int(0.64 * len(nodes)), int(0.80 * len(nodes))
+        train, val, test = (torch.as_tensor(p) for p in np.split(order, [a, b]))
+    else:
+        raise ValueError(f"split must be 'public' or 'random', not {split!r}")
+    return _node_task(name, graph, train, val, test)
+
+
+def _node_task(name: str, graph: Graph, train, val, test) -> Data:
+    y = graph.y
+    classes = int(y.max()) + 1
+    splits = (train, y[train], val, y[val], test, y[test])
+    return Data(name, classes, *splits, graph=graph)
+
+
+def _planetoid(name: str, files: list[Path]) -> tuple[Graph, Tensor]:
+    """The Planetoid pickles: test rows come in the order of `test.index`.
+
+    CiteSeer lacks the rows of its 15 isolated test nodes; they get zero features.
+    """
+    tx, ty, allx, ally, adjacency = (
+        pickle.loads(path.read_bytes(), encoding="latin1") for path in files[2:7]
+    )
+    index = np.loadtxt(files[7], dtype=int)
+    nodes = len(adjacency)
+    features = scipy.sparse.lil_matrix((nodes, allx.shape[1]), dtype=np.float32)
+    labels = np.zeros((nodes, ally.shape[1]))
+    features[: allx.shape[0]], labels[: len(ally)] = allx, ally
+    features[index], labels[index] = tx, ty
+    x = torch.as_tensor(features.toarray())
+    x = x / x.sum(1, keepdim=True).clamp_min(1e-12)
+    pairs = {(min(a, b), max(a, b)) for a in adjacency for b in adjacency[a] if a != b}
+    edges = _both_directions(torch.tensor(sorted(pairs)).T)
+    y = torch.as_tensor(labels.argmax(1))
+    return Graph(x, edges, y), torch.as_tensor(np.sort(index))
+
+
+def knn_graph(data: Data, neighbours: int = 10) -> Data:
+    """A node-classification task from samples: each is linked to its nearest ones.
+
+    Nodes are the training, validation and test samples in this order; distances are
+    Euclidean; an edge exists where either end is among the other's `neighbours` nearest.
+    """
+    x = torch.cat([data.split(s)[0].flatten(1) for s in ("train", "val", "test")])
+    y = torch.cat([data.split(s)[1] for s in ("train", "val", "test")])
+    near = torch.cdist(x, x).fill_diagonal_(torch.inf).topk(neighbours, largest=False)
+    ends = torch.arange(len(x)).repeat_interleave(neighbours)
+    pairs = torch.stack([ends, near.indices.flatten()]).sort(0).values.unique(dim=1)
+    sizes = [len(data.y_train), len(data.y_val), len(data.y_test)]
+    graph = Graph(x, _both_directions(pairs), y)
+    return _node_task(f"{data.name}-knn", graph, *torch.arange(len(x)).split(sizes))
+
+
+def _both_directions(pairs: Tensor) -> Tensor:
+    return torch.cat([pairs, pairs.flip(0)], 1)

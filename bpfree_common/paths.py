@@ -1,0 +1,30 @@
+"""Where things are: the project, its notebooks, its reports, the user's cache."""
+
+import os
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = PROJECT / "notebooks"
+CATALOGUE = NOTEBOOKS / "papers.yaml"
+LOCK = PROJECT / "requirements.lock"
+LABORATORY = Path(__file__).resolve().parent
+
+
+def reports() -> Path:
+    """The folder of reports; `BPFREE_REPORTS` moves it."""
+    return Path(os.environ.get("BPFREE_REPORTS", PROJECT / "reports")).resolve()
+
+
+def cache() -> Path:
+    """The user's cache for downloads and checkpoints; `BPFREE_CACHE` moves it."""
+    if "BPFREE_CACHE" in os.environ:
+        return Path(os.environ["BPFREE_CACHE"]).expanduser().resolve()
+    import pooch
+
+    return Path(pooch.os_cache("bpfree"))
+
+
+def data_dir() -> Path | None:
+    """The user's folder of data sets, `BPFREE_DATA`, or None."""
+    folder = os.environ.get("BPFREE_DATA")
+    return Path(folder).expanduser().resolve() if folder else None

@@ -1,0 +1,33 @@
+"""Where a running notebook says how far it is, for the runner's live view.
+
+The runner names a file in `BPFREE_PROGRESS`; without it nothing is written.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+_EVERY = 0.2  # seconds between two reports
+_last = 0.0
+
+
+def report(stage: str, epoch: int, epochs: int) -> None:
+    """Say that `stage` has finished `epoch` of `epochs`."""
+    global _last
+    target = os.environ.get("BPFREE_PROGRESS")
+    now = time.monotonic()
+    if not target or (now - _last < _EVERY and epoch < epochs):
+        return
+    _last = now
+    part = Path(f"{target}.part")
+    part.write_text(json.dumps({"stage": stage, "epoch": epoch, "epochs": epochs}))
+    os.replace(part, target)
+
+
+def read(path: Path) -> dict:
+    """The last report in `path`; empty when there is none yet."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}

@@ -1,0 +1,158 @@
+"""The contract of a learning rule.
+
+A rule answers three questions: which groups of parameters learn (`units`), what credit
+each parameter gets from a batch (`credit`), and what the network predicts (`predict`).
+The base class does the rest: it zeroes, steps, schedules, averages across ranks, keys
+randomness by step, and keeps the history that the figures draw.
+"""
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bpfree_common.errors import ContractError
+from bpfree_common.optim import Recipe
+
+
+def step_seed(seed: int, epoch: int, step: int) -> int:
+    """The random seed of one training step; distinct for distinct steps."""
+    return (seed * 1_000_003 + epoch) * 1_000_003 + step
+
+
+class LearningRule(L.LightningModule):
+    """Base class of every rule. Subclasses write `credit` and `predict`.
+
+    units: `nn.ModuleList`, the ordered groups of parameters that learn together. Every
+        parameter of the rule belongs to exactly one unit.
+    optimizer: a recipe of `bpfree_common.optim`, applied to the trainable parameters.
+    """
+
+    def __init__(self, units: nn.ModuleList, optimizer: Recipe):
+        super().__init__()
+        self.automatic_optimization = False
+        self.units = units
+        self.recipe = optimizer
+        self.seed = 0
+        self.history: list[dict] = []  # one row per epoch
+        self.row: dict = {}  # what is known of the current epoch
+        self._logged: list[dict] = []
+        self._scored: list[Tensor] = []
+
+    # --- what a rule writes --------------------------------------------------------
+
+    def credit(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Write each parameter's descent direction into `.grad`; return scalars to log.
+
+        A pure function of the parameters, the batch and the torch random state: no
+        optimiser step and no change of weights, so that the audit may call it again and
+        again. `.grad` is None on entry. Return detached scalars.
+        """
+        raise NotImplementedError
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Class scores of shape (batch, classes); differentiable. Default: `forward`."""
+        return self(x)
+
+    # --- what a rule may change ----------------------------------------------------
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The units in order."""
+        for unit in self.units:
+            x = unit(x)
+        return x
+
+    def objective(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """The global loss whose gradient the credit is compared with. A scalar."""
+        x, y = batch
+        return F.cross_entropy(self.predict(x), y)
+
+    def score(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """One number per sample whose mean is the metric. Default: correct or not."""
+        x, y = batch
+        return (self.predict(x).argmax(1) == y).to(torch.float32)
+
+    def rows(self, batch: tuple[Tensor, Tensor]) -> int:
+        """Rows of one forward pass. A rule that always runs a whole graph says so here."""
+        return len(batch[1])
+
+    def configure_optimizers(self):
+        """One optimiser over all trainable parameters, from the recipe."""
+        return self.recipe([p for p in self.parameters() if p.requires_grad])
+
+    # --- what the laboratory does --------------------------------------------------
+
+    def check_contract(self) -> None:
+        """Raise ContractError unless every parameter belongs to exactly one unit."""
+        owned = [p for unit in self.units for p in unit.parameters()]
+        if len({id(p) for p in owned}) != len(owned):
+            raise ContractError("two units share a parameter: give it to one of them")
+        names = {id(p) for p in owned}
+        stray = [n for n, p in self.named_parameters() if id(p) not in names]
+        if stray:
+            raise ContractError(
+                f"parameter {stray[0]!r} belongs to no unit: put its module in `units`"
+            )
+
+    def setup(self, stage: str) -> None:
+        """Lightning's hook before a fit."""
+        self.check_contract()
+
+    def on_train_batch_start(self, batch, batch_idx: int) -> None:
+        """Key randomness by step, so that a resumed run equals an uninterrupted one."""
+        seed = step_seed(self.seed, self.current_epoch, batch_idx)
+        torch.manual_seed(seed + 7_919 * self.global_rank)
+
+    def training_step(self, batch, batch_idx: int) -> None:
+        """Zero, credit, average across ranks, step, schedule."""
+        optimizers = self.optimizers(use_pl_optimizer=True)
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        self._logged.append(self.credit(batch))
+        if self.trainer.world_size > 1:
+            self._average_credit()
+        for optimizer in optimizers:
+            optimizer.step()
+        self._schedule("step")
+
+    def _average_credit(self) -> None:
+        """One reduction for all credits: the mean over the ranks."""
+        grads = [p.grad for p in self.parameters() if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in grads])
+        flat = self.trainer.strategy.reduce(flat, reduce_op="mean")
+        for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            grad.copy_(part.view_as(grad))
+
+    def _schedule(self, interval: str) -> None:
+        for config in self.trainer.lr_scheduler_configs:
+            if config.interval == interval:
+                config.scheduler.step()
+
+    def validation_step(self, batch, batch_idx: int) -> None:
+        """Collect the scores of one slice of the validation data."""
+        self._scored.append(self.score(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """The metric on the whole validation split; every rank sees all of it."""
+        self.row["validation"] = float(torch.cat(self._scored).mean())
+        self._scored.clear()
+
+    def on_train_epoch_end(self) -> None:
+        """One row of history per epoch: logged means and the validation metric."""
+        logged, self._logged = self._logged, []
+        row = {"epoch": self.current_epoch + 1} | self.row
+        for name in dict.fromkeys(key for entry in logged for key in entry):
+            values = [entry[name] for entry in logged if name in entry]
+            row[name] = float(torch.stack(values).mean())
+        self.history.append(row)
+        self.row = {}
+        self._schedule("epoch")
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Checkpoints carry the history, so that a resumed run has all its rows."""
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """The counterpart of `on_save_checkpoint`."""
+        self.history = checkpoint["history"]
