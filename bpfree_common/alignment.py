@@ -1,5 +1,8 @@
 """How far a rule's credit points along the true gradient."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -25,40 +28,33 @@ def unit_credits(rule: LearningRule) -> list[Tensor]:
     return vectors
 
 
-def compute_credit(rule: LearningRule, batch, seed: int = 0) -> list[Tensor]:
-    """Call `credit` once with a fixed random state; buffers and `.grad` are restored.
-
-    Returns one vector per unit.
-    """
-    buffers = [b.clone() for b in rule.buffers() if not b.layout == torch.sparse_csr]
+@contextmanager
+def untouched(rule: LearningRule, seed: int = 0) -> Iterator[None]:
+    """A block that may fill `.grad`, move buffers and draw numbers without a trace."""
+    buffers = [b for b in rule.buffers() if b.layout == torch.strided]  # graphs are fixed
+    before = [b.clone() for b in buffers]
     rule.zero_grad(set_to_none=True)
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(seed)
-        rule.credit(batch)
-    vectors = [v.detach().clone() for v in unit_credits(rule)]
+        yield
     rule.zero_grad(set_to_none=True)
-    dense = [b for b in rule.buffers() if not b.layout == torch.sparse_csr]
     with torch.no_grad():
-        for buffer, before in zip(dense, buffers, strict=True):
-            buffer.copy_(before)
-    return vectors
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
+
+
+def compute_credit(rule: LearningRule, batch, seed: int = 0) -> list[Tensor]:
+    """One call of `credit` with a fixed random state; one vector per unit."""
+    with untouched(rule, seed):
+        rule.credit(batch)
+        return [v.detach().clone() for v in unit_credits(rule)]
 
 
 def compute_gradient(rule: LearningRule, batch, seed: int = 0) -> list[Tensor]:
-    """The gradient of `rule.objective`, one vector per unit, random state fixed."""
-    parameters = [list(unit.parameters()) for unit in rule.units]
-    with torch.random.fork_rng(), torch.enable_grad():
-        torch.manual_seed(seed)
-        loss = rule.objective(batch)
-        wanted = [p for group in parameters for p in group if p.requires_grad]
-        grads = torch.autograd.grad(loss, wanted, allow_unused=True)
-    found = {id(p): g for p, g in zip(wanted, grads, strict=True) if g is not None}
-    return [
-        torch.cat([found.get(id(p), torch.zeros_like(p)).flatten() for p in group])
-        if group
-        else torch.zeros(0)
-        for group in parameters
-    ]
+    """The gradient of `rule.objective`, random state fixed; one vector per unit."""
+    with untouched(rule, seed):
+        rule.objective(batch).backward()
+        return [v.detach().clone() for v in unit_credits(rule)]
 
 
 def alignment(rule: LearningRule, batch) -> list[float]:

@@ -104,7 +104,11 @@ class Audit:
 
 
 def audit(
-    build: Build, batch: tuple[Tensor, Tensor], depth: int = 4, depths=DEPTHS, seed: int = 0
+    build: Build,
+    batch: tuple[Tensor, Tensor],
+    depth: int = 4,
+    depths=DEPTHS,
+    seed: int = 0,
 ) -> Audit:
     """Audit the rule that ``build(depth)`` makes, a network of `depth` units.
 
@@ -121,7 +125,9 @@ def audit(
         transport=transport(rule, batch),
         crossings=counted.crossings,
         units=len(rule.units),
-        passes={k: getattr(counted, k) for k in ("forward", "backward", "jvp", "evaluations")},
+        passes={
+            k: getattr(counted, k) for k in ("forward", "backward", "jvp", "evaluations")
+        },
         flops=counted.flops,
         saved_bytes={d: c.saved_bytes for d, c in grown.items()},
         live_bytes={d: c.live_bytes for d, c in grown.items()},
@@ -187,14 +193,14 @@ def _perturb_anyhow(rule: LearningRule, m: int, batch) -> bool:
 def _perturb_unseen(rule: LearningRule, m: int, batch) -> bool:
     """Move unit m's matrices in the null space of their inputs; False if there is none.
 
-    Raises ContractError when outputs change all the same, which means that a weight is
-    used outside of the unit's own linear and convolutional layers.
+    Raises ContractError when a forward pass changes all the same, which means that a
+    weight is used outside of the unit's own linear and convolutional layers.
     """
-    layers = [x for x in rule.units[m].modules() if isinstance(x, (nn.Linear, nn.Conv2d))]
+    layers = _layers(rule)
     inputs, outputs = _watch(rule, layers, batch)
     moved = False
     generator = torch.Generator().manual_seed(m)
-    for layer in layers:
+    for layer in _layers(rule.units[m]):
         rows = [_as_rows(layer, x) for x in inputs[layer]]
         step = _null_step(layer.weight, rows, generator)
         if step is not None:
@@ -203,14 +209,19 @@ def _perturb_unseen(rule: LearningRule, m: int, batch) -> bool:
                 layer.weight += step
     if moved:
         _, after = _watch(rule, layers, batch)
-        for layer in layers:
-            for a, b in zip(outputs[layer], after[layer], strict=True):
-                if not torch.allclose(a, b, rtol=1e-9, atol=1e-9):
-                    raise ContractError(
-                        f"unit {m} changes its outputs under a step that its inputs "
-                        "cannot see: call the unit as a module, with plain layers"
-                    )
+        pairs = (
+            (a, b) for x in layers for a, b in zip(outputs[x], after[x], strict=True)
+        )
+        if not all(torch.allclose(a, b, rtol=1e-9, atol=1e-9) for a, b in pairs):
+            raise ContractError(
+                f"a step of unit {m} that its inputs cannot see changes a forward pass: "
+                "call the unit as a module, with plain linear or convolutional layers"
+            )
     return moved
+
+
+def _layers(module: nn.Module) -> list[nn.Module]:
+    return [x for x in module.modules() if isinstance(x, nn.Linear | nn.Conv2d)]
 
 
 def _watch(rule: LearningRule, layers: list[nn.Module], batch):

@@ -5,7 +5,7 @@ collection itself (overview, template) have no family and stand beside the catal
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -88,7 +88,7 @@ class Entry:
         return self.profiles[profile]
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(path: Path | None = None) -> dict[str, Entry]:
     """All entries by slug, in the order of the file. Raises CatalogueError."""
     path = path or paths.CATALOGUE

@@ -42,7 +42,9 @@ class Claim:
         if not self.measured:
             return "-"
         low, high = ("" if side is None else f"{side:g}" for side in self.band)
-        return f"{low} to {high}" if low and high else (f">= {low}" if low else f"<= {high}")
+        return (
+            f"{low} to {high}" if low and high else (f">= {low}" if low else f"<= {high}")
+        )
 
 
 def judge(

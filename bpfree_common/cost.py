@@ -235,7 +235,9 @@ class SavedBytes(torch.autograd.graph.saved_tensors_hooks):
             held, size = self._held[key], size * tensor.element_size()
             held.append(size)
             weakref.finalize(holder, held.remove, size)
-            self.peak = max(self.peak, sum(max(h, default=0) for h in self._held.values()))
+            self.peak = max(
+                self.peak, sum(max(h, default=0) for h in self._held.values())
+            )
         return holder
 
 
@@ -281,7 +283,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def _sparse_aware(dense):
-    """FLOPs of a matrix product whose left factor may be sparse: 2 x nonzeros x columns."""
+    """FLOPs of a matrix product with a sparse factor: 2 x nonzeros x columns."""
 
     def formula(*args, out_val=None, **kwargs) -> int:
         a, b = args[-2], args[-1]

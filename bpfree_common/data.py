@@ -177,7 +177,7 @@ def _save_array(path: Path, arrays: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.npz")
     np.savez(part, **arrays)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def _split_thirds(name: str, x: np.ndarray, y: np.ndarray) -> Data:
@@ -186,7 +186,11 @@ def _split_thirds(name: str, x: np.ndarray, y: np.ndarray) -> Data:
     order = rng.permutation(len(y))
     rank = pd.Series(y[order]).groupby(y[order]).cumcount().to_numpy()
     share = rank / np.bincount(y.astype(int))[y[order].astype(int)]
-    parts = [order[share < 0.6], order[(0.6 <= share) & (share < 0.8)], order[share >= 0.8]]
+    parts = [
+        order[share < 0.6],
+        order[(share >= 0.6) & (share < 0.8)],
+        order[share >= 0.8],
+    ]
     return _data(name, *[a for part in parts for a in (x[part], y[part])])
 
 

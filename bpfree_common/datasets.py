@@ -7,7 +7,7 @@ module knows files only; `bpfree_common.data` makes tensors of them.
 
 import hashlib
 import os
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from bpfree_common import paths
 from bpfree_common.errors import DataError
 
 
-@lru_cache(maxsize=None)
+@cache
 def catalogue() -> dict[str, dict]:
     """Every data set: about, licence, and its forms with file names and checksums."""
     return yaml.safe_load((paths.LABORATORY / "datasets.yaml").read_text())
@@ -104,5 +104,5 @@ def _absent(file: dict, dataset: str, reason: str) -> DataError:
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, as 64 hex digits."""
-    with open(path, "rb") as stream:
+    with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

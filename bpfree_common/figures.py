@@ -94,10 +94,14 @@ def band(ax, x, runs: np.ndarray, style: dict, text: str) -> None:
     options = dict(style) | ({"marker": ""} if len(x) > 25 else {})
     ax.plot(x, mean, label=text, **options)
     if len(runs) > 1:
-        ax.fill_between(x, runs.min(0), runs.max(0), color=style["color"], alpha=0.15, lw=0)
+        ax.fill_between(
+            x, runs.min(0), runs.max(0), color=style["color"], alpha=0.15, lw=0
+        )
 
 
-def learning_curves(comparison, palette: Palette, key: str = "validation", ax=None) -> Figure:
+def learning_curves(
+    comparison, palette: Palette, key: str = "validation", ax=None
+) -> Figure:
     """A column of the history against the epoch, one line per arm, range over seeds."""
     figure, ax = (ax.figure, ax) if ax is not None else plt.subplots(figsize=(6.4, 3.6))
     for arm, runs in comparison.runs.items():
@@ -106,7 +110,10 @@ def learning_curves(comparison, palette: Palette, key: str = "validation", ax=No
             epochs = [row["epoch"] for row in rows[0]]
             values = np.array([[row[key] for row in run] for run in rows])
             band(ax, epochs, values, palette(arm), label(arm))
-    ax.set(xlabel="epoch", ylabel=f"{key} {'accuracy' if key == 'validation' else ''}".strip())
+    ax.set(
+        xlabel="epoch",
+        ylabel=f"{key} {'accuracy' if key == 'validation' else ''}".strip(),
+    )
     ax.legend()
     return figure
 
@@ -151,7 +158,10 @@ def _matrix(ax, values: np.ndarray) -> None:
 def memory_growth(audits: dict, palette: Palette) -> Figure:
     """Saved and live bytes against depth, one line per rule."""
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.4), sharey=True)
-    names = {"saved_bytes": "saved for a backward pass", "live_bytes": "all the step's tensors"}
+    names = {
+        "saved_bytes": "saved for a backward pass",
+        "live_bytes": "all the step's tensors",
+    }
     for ax, (name, title) in zip(axes, names.items(), strict=True):
         for arm, found in audits.items():
             grown = getattr(found, name)

@@ -19,7 +19,7 @@ def mlp(
 ) -> nn.ModuleList:
     """Dense layers `sizes[0]-sizes[1]-...`; the last has no activation.
 
-    init: `default` (PyTorch's), `xavier` (uniform, zero bias) or `he` (normal, zero bias).
+    init: `default` (PyTorch's), `xavier` (uniform) or `he` (normal), with zero bias.
     """
     last = len(sizes) - 2
     units = []

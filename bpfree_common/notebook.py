@@ -5,7 +5,7 @@ import copy
 import hashlib
 import json
 import re
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from bpfree_common.errors import CatalogueError
@@ -66,7 +66,7 @@ def digest(value) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-@lru_cache(maxsize=None)
+@cache
 def module_hash(path: Path) -> str:
     """Hash of a module's syntax tree: comments, docstrings and layout do not count."""
     tree = ast.parse(Path(path).read_text(encoding="utf-8"))

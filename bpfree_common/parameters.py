@@ -75,7 +75,8 @@ def parse(source: str, where: str = "the parameters cell") -> dict[str, Paramete
             and node.value is not None
         ):
             raise CatalogueError(
-                f"{where}, line {node.lineno}: write `name: type = literal  # range | help`"
+                f"{where}, line {node.lineno}: "
+                "write `name: type = literal  # range | help`"
             )
         name, kind = node.target.id, node.annotation.id
         spec, _, text = comments.get(node.lineno, "").partition("|")

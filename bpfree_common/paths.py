@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = PROJECT / "notebooks"
+NOTEBOOKS = Path(os.environ.get("BPFREE_NOTEBOOKS", PROJECT / "notebooks")).resolve()
 CATALOGUE = NOTEBOOKS / "papers.yaml"
 LOCK = PROJECT / "requirements.lock"
 LABORATORY = Path(__file__).resolve().parent

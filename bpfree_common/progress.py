@@ -22,7 +22,7 @@ def report(stage: str, epoch: int, epochs: int) -> None:
     _last = now
     part = Path(f"{target}.part")
     part.write_text(json.dumps({"stage": stage, "epoch": epoch, "epochs": epochs}))
-    os.replace(part, target)
+    part.replace(target)
 
 
 def read(path: Path) -> dict:

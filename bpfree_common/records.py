@@ -128,7 +128,9 @@ def stale(slug: str, profile: str, reports: Path | None = None) -> str | None:
     was = record["hashes"]
     parameters = catalogue.get(slug).resolve(profile)
     try:
-        now = hashes(slug, parameters, list(was["laboratory"]), list(was["data"]), profile)
+        now = hashes(
+            slug, parameters, list(was["laboratory"]), list(was["data"]), profile
+        )
     except (KeyError, FileNotFoundError) as error:
         return f"{error} is gone"
     changed = [name for name in now if now[name] != was.get(name)]

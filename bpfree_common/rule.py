@@ -73,7 +73,7 @@ class LearningRule(L.LightningModule):
         return (self.predict(x).argmax(1) == y).to(torch.float32)
 
     def rows(self, batch: tuple[Tensor, Tensor]) -> int:
-        """Rows of one forward pass. A rule that always runs a whole graph says so here."""
+        """Rows of one forward pass; a rule that always runs a whole graph says so."""
         return len(batch[1])
 
     def configure_optimizers(self):

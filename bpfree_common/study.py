@@ -103,7 +103,10 @@ class Study:
             "",
             f"*Family*: {catalogue.FAMILIES[e.family]}. *Idea*: {e.idea}",
         ]
-        for words, slugs in (("Builds on", e.builds_on), ("Compare with", e.compare_with)):
+        for words, slugs in (
+            ("Builds on", e.builds_on),
+            ("Compare with", e.compare_with),
+        ):
             if slugs:
                 lines += ["", f"*{words}*: " + ", ".join(map(self._link, slugs)) + "."]
         if e.headline:
@@ -175,11 +178,15 @@ class Study:
             "at_edge": len(grid) > 2 and best.hyper["lr"] in (min(grid), max(grid)),
         }
         self._parts["curves"][arm] = [_rounded(run.history) for run in runs]
-        self._parts["timing"][arm] = {"seconds": [run.seconds for run in first + runs[1:]]}
+        self._parts["timing"][arm] = {
+            "seconds": [run.seconds for run in first + runs[1:]]
+        }
         return runs
 
     def _run(self, arm: str, build, lr: float, task, seed: int, options) -> training.Run:
-        keep = self.checkpoints / f"{arm}-{lr:g}-{seed}" if self.profile == "paper" else None
+        keep = (
+            self.checkpoints / f"{arm}-{lr:g}-{seed}" if self.profile == "paper" else None
+        )
         return training.train_arm(
             arm, build, {"lr": lr}, task, seed, checkpoint=keep, **options
         )

@@ -186,9 +186,16 @@ def evaluate(rule: LearningRule, x: Tensor, y: Tensor, seed: int = 0) -> float:
 
 
 def train_arm(
-    arm: str, build, hyper: dict, data: Data, seed: int, epochs: int, batch_size: int, **more
+    arm: str,
+    build,
+    hyper: dict,
+    data: Data,
+    seed: int,
+    epochs: int,
+    batch_size: int,
+    **more,
 ) -> Run:
-    """Build the rule of an arm with `seed`, train it, and measure it once on test data."""
+    """Build the rule of an arm with `seed`, train it, measure it once on test data."""
     torch.manual_seed(seed)
     rule = build(**hyper)
     start = time.perf_counter()

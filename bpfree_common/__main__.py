@@ -1,0 +1,134 @@
+"""The command line: ``python -m bpfree_common COMMAND``; the Makefile calls it."""
+
+import argparse
+import ast
+import os
+import sys
+from pathlib import Path
+
+from bpfree_common import catalogue, datasets, paths, publish, records
+from bpfree_common.errors import ParameterError, UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns 0 (good), 1 (a notebook failed) or 2 (wrong input)."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; finished reports are kept", file=sys.stderr)
+        return 130
+
+
+def run(options) -> int:
+    """Bring reports up to date."""
+    from bpfree_common import runner
+
+    reports, slugs = _reports(options), _slugs(options)
+    overrides = dict(map(_assignment, options.parameter))
+    if overrides and len(slugs) != 1:
+        raise ParameterError("parameters given by hand need exactly one notebook")
+    publish.open_staging(reports, options.profile, "probe").rmdir()  # can we write?
+    jobs, fresh = runner.plan(
+        slugs, options.profile, overrides, reports, options.force, options.figures
+    )
+    if fresh:
+        print(f"up to date: {', '.join(fresh)}")
+    code = runner.run(jobs, reports, options.jobs, options.timeout, options.threads)
+    if options.figures:
+        count = runner.collect_figures(slugs, options.profile, reports)
+        print(f"{count} figure files in {reports / 'figures' / options.profile}")
+    return code
+
+
+def data(options) -> int:
+    """Download and verify data sets."""
+    for name in options.names or datasets.catalogue():
+        files = datasets.files(name)
+        about = datasets.catalogue()[name]["about"]
+        print(f"{name}: {about} ({len(files)} files verified)")
+    return 0
+
+
+def check(options) -> int:
+    """Say which reports of a profile are stale or missing; 1 if there is one."""
+    reports, stale = _reports(options), 0
+    for slug in _slugs(options):
+        entry = catalogue.get(slug)
+        if entry.is_paper and options.profile not in ("quick", *entry.profiles):
+            continue
+        reason = records.stale(slug, options.profile, reports)
+        stale += reason is not None
+        print(f"{slug}: {reason or 'up to date'}")
+    return 1 if stale else 0
+
+
+def papers(options) -> int:
+    """List the notebooks of the collection."""
+    for entry in catalogue.load().values():
+        profiles = ", ".join(["quick", *entry.profiles]) if entry.is_paper else ""
+        print(f"{entry.slug:28} {entry.title}{f' [{profiles}]' if profiles else ''}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bpfree_common", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    one = commands.add_parser("run", help="bring reports up to date")
+    one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")
+    one.add_argument("--profile", default="quick", choices=catalogue.PROFILES)
+    one.add_argument("--jobs", type=_positive, default=os.cpu_count())
+    one.add_argument("--threads", type=_positive, default=1, help="per notebook")
+    one.add_argument("--timeout", type=float, help="seconds for one whole run")
+    one.add_argument("--force", action="store_true", help="run even what is up to date")
+    one.add_argument("--figures", action="store_true", help="collect PNG and SVG files")
+    one.add_argument("--reports", type=Path, help="folder of reports")
+    one.add_argument(
+        "-p", "--parameter", action="append", default=[], metavar="NAME=VALUE"
+    )
+    one.set_defaults(command=run)
+    one = commands.add_parser("data", help="download and verify data sets")
+    one.add_argument("names", nargs="*", metavar="DATASET")
+    one.set_defaults(command=data)
+    one = commands.add_parser("check", help="say which reports are stale")
+    one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")
+    one.add_argument("--profile", default="quick", choices=catalogue.PROFILES)
+    one.add_argument("--reports", type=Path, help="folder of reports")
+    one.set_defaults(command=check)
+    one = commands.add_parser("list", help="list the notebooks")
+    one.set_defaults(command=papers)
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _assignment(text: str) -> tuple[str, object]:
+    """NAME=VALUE, the value as a Python literal or else as a string."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ParameterError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _slugs(options) -> list[str]:
+    """The notebooks asked for; all by default. Unknown names raise CatalogueError."""
+    return [catalogue.get(slug).slug for slug in options.slugs or catalogue.load()]
+
+
+def _reports(options) -> Path:
+    return (options.reports or paths.reports()).resolve()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
