@@ -44,7 +44,8 @@ def files(name: str, download: bool = True) -> list[Path]:
 
     Raises DataError, naming the file, when one is missing, unreachable or corrupted.
     """
-    wanted = catalogue()[name]["forms"][form(name)]
+    chosen = form(name)
+    wanted = catalogue()[name]["forms"][chosen]
     return [_obtain(file, name, download) for file in wanted]
 
 
@@ -84,7 +85,9 @@ def _download(file: dict, dataset: str) -> Path:
         raise _absent(file, dataset, "is not here and BPFREE_OFFLINE is set")
     import pooch
 
+    pooch.get_logger().setLevel("ERROR")
     target = paths.cache() / "data" / file["name"]
+    print(f"downloading {file['url']}", flush=True)
     try:
         pooch.retrieve(
             file["url"], "sha256:" + file["sha256"], target.name, target.parent

@@ -1,0 +1,77 @@
+# Learning without backpropagation: a reproducible paper collection.
+#
+#   PROFILE=quick|standard|paper   M="name ..." chooses notebooks   JOBS=number at once
+#   TORCH=cpu|cu130|...            build of PyTorch; left out: as pip finds it
+
+PYTHON  ?= python3
+PROFILE ?= quick
+M       ?=
+JOBS    ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+TORCH   ?=
+
+ENV   := .venv
+PY    := $(ENV)/bin/python
+READY := $(ENV)/.ready
+RUN   := $(PY) -m bpfree_common run --profile $(PROFILE) --jobs $(JOBS)
+INDEX := $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/$(TORCH))
+
+.DEFAULT_GOAL := help
+.PHONY: help env reports figures test lint unit notebooks lab data check bench lock clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(READY) ## Create the environment in .venv (TORCH=cpu|cu130 chooses a build of PyTorch)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $$($(PYTHON) --version) is too old: install Python 3.11 or newer, or set PYTHON=" >&2; exit 2; }
+	$(PYTHON) -m venv $(ENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check $(INDEX) -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+reports: $(READY) ## Run every stale notebook into reports/ (PROFILE=standard, M=forward_forward)
+	@$(RUN) $(M)
+
+figures: $(READY) ## Bring all figures up to date, as PNG and SVG, in reports/figures/
+	@$(RUN) --figures $(M)
+
+test: lint unit notebooks ## Run all tests: lint, unit tests, quick notebooks, nbval
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m nbstripout --verify $$(git ls-files 'notebooks/*.ipynb')
+
+unit: $(READY)
+	$(PY) -m pytest -n $(JOBS) --dist worksteal
+
+notebooks: $(READY)
+	$(PY) -m bpfree_common run --jobs $(JOBS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -o addopts= -q -n $(JOBS) --dist loadscope \
+	  --nbval-lax --nbval-current-env --nbval-cell-timeout=300 reports/quick
+
+lab: $(READY) ## Open the notebooks in JupyterLab
+	$(PY) -m jupyter lab --notebook-dir=notebooks
+
+data: $(READY) ## Download and verify all data sets (M="mnist cora" chooses)
+	@$(PY) -m bpfree_common data $(M)
+
+check: $(READY) ## Say which reports are stale (PROFILE=standard)
+	@$(PY) -m bpfree_common check --profile $(PROFILE) $(M)
+
+bench: $(READY) ## Measure the laboratory's own cost and the rules' step times
+	OMP_NUM_THREADS=1 $(PY) tests/benchmark.py
+
+lock: ## Pin the newest versions that pyproject.toml allows into requirements.lock
+	$(PYTHON) -m venv $(ENV)-lock
+	$(ENV)-lock/bin/python -m pip install --quiet $(INDEX) '.[dev]'
+	echo "# Every package of the environment, pinned. Made by 'make lock' from pyproject.toml." > requirements.lock
+	$(ENV)-lock/bin/python -m pip freeze --exclude bpfree-common | sed 's/+[a-z0-9]*$$//' >> requirements.lock
+	rm -rf $(ENV)-lock build
+
+clean: ## Remove the environment, quick reports, figures and caches
+	rm -rf $(ENV) reports/quick reports/custom reports/interactive reports/figures \
+	  reports/failed reports/.staging .pytest_cache .ruff_cache *.egg-info build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,125 @@
+"""Counts are exact: they are compared with arithmetic, not with what the code returns."""
+
+import pytest
+import torch
+
+from bpfree_common import Backprop, LearningRule, gcn, load_data, mlp, sgd
+from bpfree_common.cost import measure
+from bpfree_common.data import knn_graph
+
+BATCH = (torch.randn(8, 20), torch.arange(8) % 3)
+SIZES = [20, 16, 12, 3]
+PRODUCTS = 20 * 16 + 16 * 12 + 12 * 3
+
+
+def test_flops_of_backprop_are_three_forward_passes_less_one_product():
+    counted = measure(Backprop(mlp(SIZES), sgd(0.1)), BATCH)
+    assert counted.flops == 2 * 8 * (3 * PRODUCTS - 20 * 16)  # no gradient of the input
+
+
+def test_saved_bytes_of_backprop_are_its_activations():
+    saved = measure(Backprop(mlp(SIZES), sgd(0.1)), BATCH).saved_bytes
+    # inputs of the three layers; a ReLU keeps its output, the next layer's input;
+    # then log-probabilities, labels and the weight total of the cross-entropy
+    activations = 8 * (20 + 16 + 12) * 4
+    head = 8 * 3 * 4 + 8 * 8 + 4
+    assert saved == activations + head
+
+
+def test_a_view_of_a_large_tensor_counts_only_its_own_bytes():
+    big = torch.randn(10_000, 20)
+    rule = Backprop(mlp(SIZES), sgd(0.1))
+    view = measure(rule, (big[:8], BATCH[1]))
+    copy = measure(rule, (big[:8].clone(), BATCH[1]))
+    assert view == copy
+
+
+class Directional(LearningRule):
+    """k directional derivatives in one batched forward-mode pass."""
+
+    k = 1
+
+    @torch.no_grad()
+    def credit(self, batch):
+        x, y = batch
+        weights = {n: p.detach() for n, p in self.named_parameters()}
+        v = {n: torch.randn(self.k, *p.shape) for n, p in weights.items()}
+
+        def loss(w):
+            out = torch.func.functional_call(self, w, (x,))
+            return torch.nn.functional.cross_entropy(out, y)
+
+        def slope(v):
+            return torch.func.jvp(loss, (weights,), (v,))[1]
+
+        slopes = torch.vmap(slope)(v)
+        for n, p in self.named_parameters():
+            p.grad = torch.tensordot(slopes, v[n], 1) / self.k
+        return {}
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_directional_derivatives_are_counted_and_save_nothing(k):
+    rule = Directional(mlp(SIZES), sgd(0.1))
+    rule.k = k
+    counted = measure(rule, BATCH)
+    assert (counted.forward, counted.jvp, counted.backward) == (1, k, 0)
+    assert (counted.saved_bytes, counted.crossings) == (0, 0)
+    rule.k = k + 1
+    # one direction more: W t and v_W x in every layer but W t in the first, whose input
+    # has no tangent; then the slope times the direction, for every weight and bias
+    tangents = 2 * 8 * (2 * PRODUCTS - 20 * 16) + 2 * (PRODUCTS + 16 + 12 + 3)
+    assert measure(rule, BATCH).flops - counted.flops == tangents
+
+
+def test_stacked_positive_and_negative_data_are_two_passes():
+    class Two(Backprop):
+        def credit(self, batch):
+            x, y = batch
+            out = self(torch.cat([x, -x]))
+            out.square().sum().backward()
+            return {}
+
+    counted = measure(Two(mlp(SIZES), sgd(0.1)), BATCH)
+    assert (counted.forward, counted.backward) == (2, 2)
+
+
+def test_passes_without_a_graph_are_function_evaluations():
+    class Search(LearningRule):
+        def credit(self, batch):
+            with torch.no_grad():
+                for _ in range(3):
+                    self(batch[0])
+            return {}
+
+    counted = measure(Search(mlp(SIZES), sgd(0.1)), BATCH)
+    assert (counted.forward, counted.evaluations, counted.backward) == (3, 3, 0)
+
+
+def test_live_bytes_see_what_a_rule_keeps_in_plain_variables():
+    class Hoarder(LearningRule):
+        @torch.no_grad()
+        def credit(self, batch):
+            kept = [torch.ones(1000) for _ in range(7)]
+            for p in self.parameters():
+                p.grad = torch.zeros_like(p)
+            return {"kept": kept[0].sum()}
+
+    counted = measure(Hoarder(mlp(SIZES), sgd(0.1)), BATCH)
+    assert counted.saved_bytes == 0
+    assert 28_000 <= counted.live_bytes <= 28_100
+
+
+def test_sparse_products_count_their_nonzeros():
+    task = knn_graph(load_data("digits"))
+    nodes, nonzeros = len(task.graph.y), task.graph.edges.shape[1] + len(task.graph.y)
+
+    class OnGraph(Backprop):
+        def forward(self, rows):
+            return super().forward(task.graph.x)[rows]
+
+    rule = OnGraph(gcn(task.graph, [64, 8, 10]), sgd(0.1))
+    counted = measure(rule, (task.x_train, task.y_train))
+    dense = 2 * nodes * (64 * 8 * 2 + 8 * 10 * 3)  # no gradient of the features
+    sparse = 2 * nonzeros * (8 * 2 + 10 * 2)
+    assert counted.flops == dense + sparse

@@ -1,0 +1,148 @@
+"""Training through Lightning: the loop adds nothing, resumes bit for bit, scales out."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from bpfree_common import Backprop, adam, fit, load_data, lr_grid, mlp, sgd
+from bpfree_common.errors import ContractError
+from bpfree_common.training import Batches, evaluate, trainer
+
+SIZES = [64, 24, 10]
+
+
+class Noisy(Backprop):
+    """Backpropagation with noise, to see whether randomness is keyed by step."""
+
+    def credit(self, batch):
+        out = super().credit(batch)
+        for p in self.parameters():
+            p.grad += 0.01 * torch.randn_like(p)
+        return out
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits").flat()
+
+
+def make(kind=Backprop, recipe=None):
+    torch.manual_seed(3)
+    return kind(mlp(SIZES), recipe or adam(3e-3))
+
+
+def weights(rule):
+    return torch.cat([p.detach().flatten() for p in rule.parameters()])
+
+
+def test_the_trainer_does_what_a_bare_loop_does(digits):
+    rule = fit(make(recipe=sgd(0.1, momentum=0.9)), digits, 2, 64, seed=5)
+    bare = make()
+    optimizer = torch.optim.SGD(bare.parameters(), lr=0.1, momentum=0.9)
+    batches = Batches(digits.x_train, digits.y_train, 64, shuffle_seed=5)
+    for epoch in range(2):
+        batches.set_epoch(epoch)
+        for x, y in batches:
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(bare(x), y).backward()
+            optimizer.step()
+    assert torch.allclose(weights(rule), weights(bare), atol=1e-6)
+
+
+def test_the_history_has_one_row_per_epoch_with_loss_and_validation(digits):
+    rule = fit(make(), digits, epochs=3, batch_size=64)
+    assert [row["epoch"] for row in rule.history] == [1, 2, 3]
+    assert rule.history[-1]["loss"] < rule.history[0]["loss"]
+    expected = evaluate(rule, digits.x_val, digits.y_val)
+    assert rule.history[-1]["validation"] == pytest.approx(expected)
+
+
+def test_alignment_is_tracked_without_touching_the_training(digits):
+    plain = fit(make(Noisy), digits, 2, 64)
+    tracked = fit(make(Noisy), digits, 2, 64, track_alignment=True)
+    assert torch.equal(weights(plain), weights(tracked))
+    assert [row["epoch"] for row in tracked.history] == [0, 1, 2]
+    assert all(len(row["alignment"]) == 2 for row in tracked.history)
+
+
+def test_equal_seeds_give_equal_weights_and_other_seeds_do_not(digits):
+    one, two = (weights(fit(make(Noisy), digits, 1, 64, seed=1)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, weights(fit(make(Noisy), digits, 1, 64, seed=2)))
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(digits, tmp_path):
+    whole = fit(make(Noisy), digits, 4, 64)
+    fit(make(Noisy), digits, 2, 64, checkpoint=tmp_path)  # interrupted after two epochs
+    resumed = fit(make(Noisy), digits, 4, 64, checkpoint=tmp_path)
+    assert torch.equal(weights(whole), weights(resumed))
+    assert whole.history == resumed.history
+
+
+def test_learning_rate_schedules_step_by_step_and_epoch(digits):
+    class Scheduled(Backprop):
+        interval = "step"
+
+        def configure_optimizers(self):
+            optimizer = super().configure_optimizers()
+            schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+            return [optimizer], [{"scheduler": schedule, "interval": self.interval}]
+
+    steps = len(Batches(digits.x_train, digits.y_train, 256, shuffle_seed=0))
+    for interval, count in (("step", 2 * steps), ("epoch", 2)):
+        rule = make(Scheduled, sgd(1.0))
+        rule.interval = interval
+        fit(rule, digits, 2, 256)
+        lr = rule.trainer.optimizers[0].param_groups[0]["lr"]
+        assert lr == pytest.approx(0.5**count)
+
+
+def test_global_step_counts_steps_so_that_limits_and_checkpoints_work(digits):
+    rule = make()
+    loop = trainer(1)
+    loop.fit(rule, Batches(digits.x_train, digits.y_train, 64, shuffle_seed=0))
+    assert loop.global_step == len(digits.y_train) // 64
+
+
+def test_a_rule_with_a_stray_parameter_is_refused_before_training(digits):
+    rule = make()
+    rule.stray = torch.nn.Parameter(torch.zeros(2))
+    with pytest.raises(ContractError, match="'stray' belongs to no unit"):
+        fit(rule, digits, 1, 64)
+
+
+def test_the_grid_surrounds_its_centre():
+    assert lr_grid(0.01, 3) == [0.00333, 0.01, 0.03]
+    assert lr_grid(0.01, 1) == [0.01]
+
+
+RANKS = """
+import sys, torch
+from bpfree_common import Backprop, load_data, mlp, sgd
+from bpfree_common.training import Batches, trainer
+torch.manual_seed(3)
+rule = Backprop(mlp([64, 24, 10]), sgd(0.1))
+data = load_data("digits").flat()
+loop = trainer(1, devices=2, strategy="ddp")
+batches = Batches(data.x_train, data.y_train, 64, 0, loop.global_rank, 2)
+loop.fit(rule, batches, Batches(data.x_val, data.y_val, 500))
+if loop.global_rank == 0:
+    torch.save(rule.state_dict(), sys.argv[1])
+"""
+
+
+def test_two_ranks_do_what_one_rank_does(digits, tmp_path):
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "BPFREE_DEVICE": "cpu"}
+    subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "two.pt")],
+        env=environment, check=True, timeout=300, capture_output=True,
+    )  # fmt: skip
+    one = fit(make(recipe=sgd(0.1)), digits, 1, 64)
+    two = torch.load(tmp_path / "two.pt")
+    for name, value in one.state_dict().items():
+        assert torch.allclose(value, two[name], atol=1e-5), name
