@@ -1,0 +1,136 @@
+"""Conventions that keep sixty notebooks one collection."""
+
+import re
+import tomllib
+from importlib.metadata import version
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from bpfree_common import catalogue, notebook, paths, records
+
+ENTRIES = catalogue.load()
+PAPERS = [slug for slug, entry in ENTRIES.items() if entry.is_paper]
+PROJECT = tomllib.loads((paths.PROJECT / "pyproject.toml").read_text())["project"]
+
+
+def cells(slug: str, kind: str = "code") -> list[dict]:
+    content = notebook.read(ENTRIES[slug].path)
+    return [cell for cell in content["cells"] if cell["cell_type"] == kind]
+
+
+# --- notebooks --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slug", ENTRIES)
+def test_a_notebook_is_stripped_and_short(slug):
+    for cell in cells(slug):
+        assert not cell["outputs"]
+        assert cell["execution_count"] is None
+        assert len(notebook.source(cell).splitlines()) <= 45
+
+
+@pytest.mark.parametrize("slug", ENTRIES)
+def test_a_notebook_declares_its_parameters_and_finishes_with_its_record(slug):
+    assert ENTRIES[slug].declared()
+    assert notebook.source(cells(slug)[-1]).strip() == "study.finish();"
+    assert notebook.tags(cells(slug)[0]) == ["parameters"]
+
+
+@pytest.mark.parametrize("slug", PAPERS)
+def test_a_paper_has_the_anatomy(slug):
+    found = [tag for cell in cells(slug) for tag in notebook.tags(cell)]
+    for tag in ("rule", "check", "audit", "claims"):
+        assert tag in found, f"no cell tagged {tag!r}"
+    assert found.index("rule") < found.index("check") < found.index("audit")
+    for cell in cells(slug):
+        if {"check", "audit", "claims"} & set(notebook.tags(cell)):
+            assert "nbval-check-output" in notebook.tags(cell)
+    last = notebook.read(ENTRIES[slug].path)["cells"][-1]
+    assert last["cell_type"] == "markdown"
+    assert "What to try next" in notebook.source(last)
+
+
+@pytest.mark.parametrize("slug", PAPERS)
+def test_a_paper_is_described_claimed_and_tested(slug):
+    entry = ENTRIES[slug]
+    for name in ("title", "short", "authors", "year", "venue", "idea", "headline"):
+        assert getattr(entry, name), f"papers.yaml, {slug}: no {name}"
+    assert len(entry.short) <= 14
+    assert len(entry.claims) >= 3
+    assert "standard" in entry.profiles
+    for profile in ("quick", *entry.profiles):
+        entry.resolve(profile)  # every value declared, typed and in range
+    text = (paths.PROJECT / "tests" / f"test_{slug}.py").read_text()
+    assert "assert_identities_hold" in text
+    assert "assert_caught" in text
+
+
+def test_every_notebook_is_in_the_catalogue():
+    there = {path.stem for path in paths.NOTEBOOKS.rglob("*.ipynb")}
+    there -= {p.stem for p in paths.NOTEBOOKS.rglob(".ipynb_checkpoints/*.ipynb")}
+    assert there == set(ENTRIES)
+
+
+def test_the_laboratory_holds_no_papers_rule():
+    source = "\n".join(p.read_text() for p in paths.LABORATORY.glob("*.py"))
+    for slug in PAPERS:
+        uses = re.findall(
+            rf"\b{slug}\b", re.sub(r'""".*?"""|#.*', "", source, flags=re.S)
+        )
+        assert not uses, f"bpfree_common names the paper {slug}"
+
+
+# --- environment ------------------------------------------------------------------------
+
+
+def pins() -> dict[str, str]:
+    lines = [line.split("==") for line in records.lock_pins()]
+    return {name.lower().replace("_", "-"): number for name, number in lines}
+
+
+def test_the_lock_pins_every_dependency_within_its_bounds():
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(pins()[requirement.name.lower()])
+
+
+def test_the_lock_is_a_plain_list_of_pins():
+    for line in records.lock_pins():
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), line
+
+
+def test_this_environment_is_the_locked_one():
+    for name, number in pins().items():
+        assert version(name).split("+")[0] == number
+
+
+def test_the_conda_environment_is_a_wrapper_over_the_same_pins():
+    text = (paths.PROJECT / "environment.yml").read_text()
+    dependencies = yaml.safe_load(text)["dependencies"]
+    (pip,) = [d["pip"] for d in dependencies if isinstance(d, dict)]
+    assert pip == ["--requirement requirements.lock", "--editable ."]
+    names = {re.split("[=<>]", d)[0] for d in dependencies if isinstance(d, str)}
+    assert names == {"python", "make", "pip"}, "no pins of its own"
+    python = next(d for d in dependencies if str(d).startswith("python"))
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(
+        python.split("=")[1]
+    )
+
+
+# --- reports ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slug", [*PAPERS, "overview"])
+def test_no_committed_report_is_stale(slug):
+    assert records.stale(slug, "standard", paths.PROJECT / "reports") is None
+
+
+@pytest.mark.parametrize("slug", PAPERS)
+def test_a_committed_record_is_of_real_data_and_three_seeds(slug):
+    record = records.load(slug, "standard", paths.PROJECT / "reports")
+    assert len(record["seeds"]) >= 3
+    assert record["parameters"]["dataset"] not in ("digits", "mnist5k")
+    assert {c["name"] for c in record["claims"]} == set(ENTRIES[slug].claims)
+    assert record["identities"]
