@@ -37,7 +37,7 @@ reports: $(READY) ## Run every stale notebook into reports/ (PROFILE=standard, M
 figures: $(READY) ## Bring all figures up to date, as PNG and SVG, in reports/figures/
 	@$(RUN) --figures $(M)
 
-test: lint unit notebooks ## Run all tests: lint, unit tests, quick notebooks, nbval
+test: lint unit notebooks ## Run all tests: lint, units, quick notebooks, nbval, repeatability
 
 lint: $(READY)
 	$(PY) -m ruff check .
@@ -51,6 +51,9 @@ notebooks: $(READY)
 	$(PY) -m bpfree_common run --jobs $(JOBS)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -o addopts= -q -n $(JOBS) --dist loadscope \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=300 reports/quick
+	$(PY) -m bpfree_common run --force --jobs 1 --reports reports/again
+	$(PY) -m bpfree_common compare reports/quick reports/again/quick
+	rm -rf reports/again
 
 lab: $(READY) ## Open the notebooks in JupyterLab
 	$(PY) -m jupyter lab --notebook-dir=notebooks
@@ -72,6 +75,6 @@ lock: ## Pin the newest versions that pyproject.toml allows into requirements.lo
 	rm -rf $(ENV)-lock build
 
 clean: ## Remove the environment, quick reports, figures and caches
-	rm -rf $(ENV) reports/quick reports/custom reports/interactive reports/figures \
+	rm -rf $(ENV) reports/quick reports/again reports/custom reports/interactive reports/figures \
 	  reports/failed reports/.staging .pytest_cache .ruff_cache *.egg-info build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -66,6 +66,15 @@ def check(options) -> int:
     return 1 if stale else 0
 
 
+def compare(options) -> int:
+    """Say how two folders of reports differ; 1 if they do."""
+    from bpfree_common.compare import differences
+
+    found = differences(options.one, options.two)
+    print("\n".join(found) or "the reports are canonically identical")
+    return 1 if found else 0
+
+
 def papers(options) -> int:
     """List the notebooks of the collection."""
     for entry in catalogue.load().values():
@@ -98,6 +107,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--profile", default="quick", choices=catalogue.PROFILES)
     one.add_argument("--reports", type=Path, help="folder of reports")
     one.set_defaults(command=check)
+    one = commands.add_parser("compare", help="compare two folders of reports")
+    one.add_argument("one", type=Path)
+    one.add_argument("two", type=Path)
+    one.set_defaults(command=compare)
     one = commands.add_parser("list", help="list the notebooks")
     one.set_defaults(command=papers)
     return parser

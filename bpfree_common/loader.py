@@ -2,8 +2,8 @@
 
 A rule that builds on another paper's takes it from that paper's notebook::
 
-    forward_forward = load_rule("forward_forward")
-    layer = forward_forward.ForwardForward(...)
+    paper = load_rule("the_other_paper")
+    rule = paper.TheirRule(...)
 """
 
 import linecache

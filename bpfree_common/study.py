@@ -64,7 +64,7 @@ class Comparison:
 class Study:
     """One run of the notebook `slug`, with its parameters taken from `namespace`.
 
-    In the notebook: ``study = Study("forward_forward", globals())``.
+    In the notebook: ``study = Study("the_notebooks_name", globals())``.
     Raises ParameterError when a parameter is ill-typed or out of range.
     """
 

@@ -74,11 +74,11 @@ def test_every_notebook_is_in_the_catalogue():
 
 
 def test_the_laboratory_holds_no_papers_rule():
-    source = "\n".join(p.read_text() for p in paths.LABORATORY.glob("*.py"))
+    modules = set(paths.LABORATORY.glob("*.py"))
+    modules -= {paths.LABORATORY / "catalogue.py"}  # a family may share a paper's name
+    source = "\n".join(path.read_text() for path in modules)
     for slug in PAPERS:
-        uses = re.findall(
-            rf"\b{slug}\b", re.sub(r'""".*?"""|#.*', "", source, flags=re.S)
-        )
+        uses = re.findall(rf"\b{slug}\b", source)
         assert not uses, f"bpfree_common names the paper {slug}"
 
 

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from bpfree_common import notebook
+from bpfree_common.compare import differences
 
 
 def wait_until(condition, seconds: float = 15) -> bool:
@@ -254,12 +255,19 @@ def test_only_what_is_stale_runs(project):
 def test_two_runs_at_any_number_of_jobs_are_canonically_identical(project):
     for name in ("one", "two", "three"):
         project.add(name)
-    kept = []
+    folders = []
     for jobs in ("1", "3"):
-        assert project.run("--force", "--jobs", jobs).returncode == 0
-        reports = [project.report(name) for name in ("one", "two", "three")]
-        kept.append([(notebook.canonical(nb), record) for nb, record in reports])
-    assert kept[0] == kept[1]
+        reports = project.root / f"jobs{jobs}"
+        done = project.run("--force", "--jobs", jobs, "--reports", str(reports))
+        assert done.returncode == 0
+        folders.append(reports / "quick")
+    assert differences(*folders) == []
+    report = folders[0] / "two" / "two.ipynb"
+    report.write_text(report.read_text().replace("number 3", "number 4"))
+    (folders[0] / "three" / "record.json").unlink()
+    found = "\n".join(differences(*folders))
+    assert "two: cell 3 differs" in found
+    assert "three: there is no" in found
 
 
 def test_a_published_notebook_holds_no_path_and_no_time(project):

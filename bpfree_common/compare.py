@@ -1,0 +1,35 @@
+"""Are two folders of reports the same, but for ids and clocks?"""
+
+import json
+from pathlib import Path
+
+from bpfree_common import notebook, records
+
+
+def differences(one: Path, two: Path) -> list[str]:
+    """What differs between two folders of reports of one profile, in words."""
+    slugs = sorted({path.name for root in (one, two) for path in root.iterdir()})
+    found = []
+    for slug in slugs:
+        try:
+            pairs = [_report(root / slug, slug) for root in (one, two)]
+        except FileNotFoundError as error:
+            found.append(f"{slug}: there is no {error.filename}")
+            continue
+        found += [f"{slug}: {words}" for words in _report_differences(*pairs)]
+    return found
+
+
+def _report(folder: Path, slug: str) -> tuple[dict, dict]:
+    executed = json.loads((folder / f"{slug}.ipynb").read_text())
+    record = json.loads((folder / records.NAME).read_text())
+    return notebook.canonical(executed), records.canonical(record)
+
+
+def _report_differences(a: tuple[dict, dict], b: tuple[dict, dict]) -> list[str]:
+    cells = zip(a[0]["cells"], b[0]["cells"], strict=False)
+    words = [f"cell {n} differs" for n, (x, y) in enumerate(cells) if x != y]
+    if len(a[0]["cells"]) != len(b[0]["cells"]):
+        words.append("the notebooks have different numbers of cells")
+    keys = [key for key in a[1] | b[1] if a[1].get(key) != b[1].get(key)]
+    return words + [f"the record's {key} differs" for key in keys]
