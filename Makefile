@@ -42,7 +42,7 @@ test: lint unit notebooks ## Run all tests: lint, units, quick notebooks, nbval,
 lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m nbstripout --verify $$(git ls-files 'notebooks/*.ipynb')
+	$(PY) -m nbstripout --keep-id --verify $$(git ls-files 'notebooks/*.ipynb')
 
 unit: $(READY)
 	$(PY) -m pytest -n $(JOBS) --dist worksteal
