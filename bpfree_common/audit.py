@@ -163,7 +163,8 @@ def _response(rule: LearningRule, batch, perturb) -> list[list[float]]:
         )
     columns = []
     for m in range(len(rule.units)):
-        changed = copy.deepcopy(rule)
+        sparse = {id(b): b for b in rule.buffers() if b.layout != torch.strided}
+        changed = copy.deepcopy(rule, sparse)  # PyTorch cannot copy them: they are shared
         if perturb(changed, m, batch):
             after = compute_credit(changed, batch)
             columns.append([_change(a, b) for a, b in zip(before, after, strict=True)])

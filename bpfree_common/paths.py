@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import platformdirs
+
 PROJECT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = Path(os.environ.get("BPFREE_NOTEBOOKS", PROJECT / "notebooks")).resolve()
 CATALOGUE = NOTEBOOKS / "papers.yaml"
@@ -19,9 +21,7 @@ def cache() -> Path:
     """The user's cache for downloads and checkpoints; `BPFREE_CACHE` moves it."""
     if "BPFREE_CACHE" in os.environ:
         return Path(os.environ["BPFREE_CACHE"]).expanduser().resolve()
-    import pooch
-
-    return Path(pooch.os_cache("bpfree"))
+    return platformdirs.user_cache_path("bpfree")
 
 
 def data_dir() -> Path | None:

@@ -117,6 +117,7 @@ def silence() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")
     warnings.filterwarnings("ignore", message=".*Sparse CSR.*")
+    warnings.filterwarnings("ignore", message=".*IProgress.*")
 
 
 def trainer(epochs: int, **options) -> L.Trainer:

@@ -1,10 +1,12 @@
 """Counts are exact: they are compared with arithmetic, not with what the code returns."""
 
+import copy
+
 import pytest
 import torch
 
 from bpfree_common import Backprop, LearningRule, gcn, load_data, mlp, sgd
-from bpfree_common.cost import measure
+from bpfree_common.cost import measure, step_time_ratios
 from bpfree_common.data import knn_graph
 
 BATCH = (torch.randn(8, 20), torch.arange(8) % 3)
@@ -123,3 +125,13 @@ def test_sparse_products_count_their_nonzeros():
     dense = 2 * nodes * (64 * 8 * 2 + 8 * 10 * 3)  # no gradient of the features
     sparse = 2 * nonzeros * (8 * 2 + 10 * 2)
     assert counted.flops == dense + sparse
+
+
+def test_timing_steps_leaves_the_rules_as_they_are():
+    rules = {name: Backprop(mlp(SIZES), sgd(0.1)) for name in ("a", "backprop")}
+    before = {n: copy.deepcopy(rule.state_dict()) for n, rule in rules.items()}
+    ratios = step_time_ratios(rules, "backprop", BATCH, repeats=3)
+    assert ratios["backprop"] == 1
+    for name, rule in rules.items():
+        for key, value in rule.state_dict().items():
+            assert torch.equal(value, before[name][key])
