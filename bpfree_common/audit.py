@@ -14,7 +14,6 @@ weight transport T[l, m]
 With them come the counts of `bpfree_common.cost`, boundary crossings among them.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -163,8 +162,7 @@ def _response(rule: LearningRule, batch, perturb) -> list[list[float]]:
         )
     columns = []
     for m in range(len(rule.units)):
-        sparse = {id(b): b for b in rule.buffers() if b.layout != torch.strided}
-        changed = copy.deepcopy(rule, sparse)  # PyTorch cannot copy them: they are shared
+        changed = rule.clone()
         if perturb(changed, m, batch):
             after = compute_credit(changed, batch)
             columns.append([_change(a, b) for a, b in zip(before, after, strict=True)])

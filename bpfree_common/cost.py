@@ -14,7 +14,6 @@ passes
     that positive and negative data in one stacked batch count as two passes.
 """
 
-import copy
 import itertools
 import statistics
 import time
@@ -91,7 +90,7 @@ def step_time_ratios(
     The rules take turns, so that a change of the machine's speed hits all alike. Copies
     are stepped: the rules themselves stay as they are.
     """
-    copies = {name: copy.deepcopy(rule) for name, rule in rules.items()}
+    copies = {name: rule.clone() for name, rule in rules.items()}
     steps = {name: _stepper(rule, batch) for name, rule in copies.items()}
     for step in steps.values():
         step(), step()
@@ -110,12 +109,18 @@ def step_time_ratios(
 
 
 def _stepper(rule: LearningRule, batch):
-    optimizer = rule.configure_optimizers()
+    optimizers = rule.configure_optimizers()
+    if isinstance(optimizers, tuple):  # Lightning's form with schedules beside
+        optimizers = optimizers[0]
+    if not isinstance(optimizers, list):
+        optimizers = [optimizers]
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         rule.credit(batch)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
 
     return step
 

@@ -6,6 +6,8 @@ The base class does the rest: it zeroes, steps, schedules, averages across ranks
 randomness by step, and keeps the history that the figures draw.
 """
 
+import copy
+
 import lightning as L
 import torch
 from torch import Tensor, nn
@@ -81,6 +83,11 @@ class LearningRule(L.LightningModule):
         return self.recipe([p for p in self.parameters() if p.requires_grad])
 
     # --- what the laboratory does --------------------------------------------------
+
+    def clone(self) -> "LearningRule":
+        """A deep copy with weights of its own; graphs, which never change, are shared."""
+        graphs = {id(b): b for b in self.buffers() if b.layout != torch.strided}
+        return copy.deepcopy(self, graphs)
 
     def check_contract(self) -> None:
         """Raise ContractError unless every parameter belongs to exactly one unit."""

@@ -35,9 +35,13 @@ GRAPHS = ("cora", "citeseer", "pubmed")
 
 @dataclass
 class Comparison:
-    """Trained runs of several arms on the same data, budget and seeds."""
+    """Trained runs of several arms on the same data, budget and seeds.
+
+    tuning: per arm the grid with validation metrics, and what was chosen.
+    """
 
     runs: dict[str, list[training.Run]]
+    tuning: dict[str, dict]
 
     def test(self, arm: str) -> np.ndarray:
         """Test metric of an arm, one value per seed."""
@@ -159,7 +163,7 @@ class Study:
         task = task.to(training.device())
         options = {"epochs": epochs, "batch_size": batch_size}
         options["track_alignment"] = track_alignment
-        comparison = Comparison({})
+        comparison = Comparison({}, self._parts["tuning"])
         for arm, build in arms.items():
             comparison.runs[arm] = self._train(arm, build, task, grid, options)
             self.metric(arm, "test accuracy", comparison.test(arm), "fraction")
