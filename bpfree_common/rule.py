@@ -108,7 +108,11 @@ class LearningRule(L.LightningModule):
     def on_train_batch_start(self, batch, batch_idx: int) -> None:
         """Key randomness by step, so that a resumed run equals an uninterrupted one."""
         seed = step_seed(self.seed, self.current_epoch, batch_idx)
-        torch.manual_seed(seed + 7_919 * self.global_rank)
+        seed += 7_919 * self.global_rank
+        # `torch.manual_seed` would format three stack traces for absent devices
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def training_step(self, batch, batch_idx: int) -> None:
         """Zero, credit, average across ranks, step, schedule."""
