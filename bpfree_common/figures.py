@@ -157,7 +157,7 @@ def _matrix(ax, values: np.ndarray) -> None:
 
 def memory_growth(audits: dict, palette: Palette) -> Figure:
     """Saved and live bytes against depth, one line per rule."""
-    figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.4), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.4), sharey=True)
     names = {
         "saved_bytes": "saved for a backward pass",
         "live_bytes": "all the step's tensors",
@@ -170,5 +170,5 @@ def memory_growth(audits: dict, palette: Palette) -> Figure:
             ax.plot(depths, sizes, label=label(arm), **palette(arm))
         ax.set(title=title, xlabel="depth (units)", xticks=depths)
     axes[0].set_ylabel("peak KiB on the probe network")
-    axes[1].legend(loc="upper left")
+    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
