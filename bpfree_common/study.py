@@ -10,7 +10,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class Comparison:
     """
 
     runs: dict[str, list[training.Run]]
-    tuning: dict[str, dict]
+    tuning: dict[str, dict] = field(default_factory=dict)
 
     def test(self, arm: str) -> np.ndarray:
         """Test metric of an arm, one value per seed."""
