@@ -1,0 +1,172 @@
+"""Direct feedback alignment: its identities hold, defects and cheats are caught."""
+
+import pytest
+import torch
+from support import assert_caught, assert_identities_hold
+
+from bpfree_common import catalogue, loader
+from bpfree_common.audit import audit
+from bpfree_common.baselines import Backprop
+from bpfree_common.cost import measure
+from bpfree_common.networks import mlp
+from bpfree_common.optim import sgd
+
+SLUG = "direct_feedback_alignment"
+CLOSED_FORM = "the hidden credits of DFA equal their closed form"
+LOCAL = "local graphs give the same credits as the formulas"
+NO_TRANSPORT = "with e fixed, DFA and FA do not read the weights above"
+FA_IS_BP = "FA with B = W is backpropagation"
+NORM = "normalised feedback: E |e B_l|^2 = |e|^2 / C at any width"
+SIGNS_ONLY = "sign symmetry reads the signs of the weights above and nothing else"
+REDRAWN = "brSF draws its magnitudes at each step, frSF keeps them"
+
+MUTATIONS = {
+    "flipped sign of the feedback": (
+        "E = e @ self.B  #",
+        "E = -e @ self.B  #",
+        CLOSED_FORM,
+    ),
+    "no derivative": (
+        "delta = times_slope(signal, h.pop(), self.units[l][1])",
+        "delta = signal; h.pop()",
+        CLOSED_FORM,
+    ),
+    "wrong derivative": ("threshold_backward(signal, h, 0)", "relu(signal)", FA_IS_BP),
+    "B redrawn at each step": (
+        "e @ self.B  #",
+        "e @ torch.randn_like(self.B)  #",
+        CLOSED_FORM,
+    ),
+    "no rescaling of narrow layers": ("(n_max / n) ** 0.5", "1.0", CLOSED_FORM),
+    "plain B passed off as normalised": (
+        "-0.5 if normalised",
+        "-0.0 if normalised",
+        NORM,
+    ),
+    "FA forgets the activation": (
+        "delta = times_slope(back, h.pop()",
+        "delta = times_slope(back, 0 * h.pop()",
+        FA_IS_BP,
+    ),
+    "sum for mean": ("e.div_(len(y))", "e", CLOSED_FORM),
+    "missing detach": ("unit(h.detach())", "unit(h)", LOCAL),
+    "transposed forward weights": (
+        "            return B\n",
+        "            return W\n",
+        NO_TRANSPORT,
+    ),
+    "magnitude of the weights leaks": ("W.sign() * (2 /", "W * (2 /", SIGNS_ONLY),
+    "brSF keeps its magnitudes": ("else self.draw(W)", "else B", REDRAWN),
+    "bias forgotten": ("delta.sum(0)", "0 * delta.sum(0)", CLOSED_FORM),
+}
+
+
+def test_identities_of_direct_feedback_alignment_hold():
+    assert_identities_hold(SLUG)
+
+
+@pytest.mark.parametrize("defect", MUTATIONS)
+def test_a_defect_is_caught(defect):
+    assert_caught(SLUG, *MUTATIONS[defect])
+
+
+# --- the audit -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rules():
+    return loader.load_rule(SLUG)
+
+
+def probe_batch():
+    torch.manual_seed(0)
+    return torch.randn(6, 16), torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+def units(n):
+    return mlp([16] + [12] * (n - 1) + [3], "tanh", "xavier")
+
+
+def audited(build):
+    return audit(build, probe_batch(), depths=(2, 4))
+
+
+def test_dfa_is_clean_of_weight_transport_and_crossings_but_locked(rules):
+    for rule in (rules.DirectFeedbackAlignment, rules.LocalGraphs):
+        found = audited(lambda n, rule=rule: rule(units(n), sgd(0.1), (16,)))
+        assert (found.weight_transport, found.crossings) == ("none", 0)
+        assert found.locking == "full"
+
+
+def test_feedback_alignment_has_no_weight_transport(rules):
+    found = audited(lambda n: rules.FeedbackAlignment(units(n), sgd(0.1)))
+    assert (found.weight_transport, found.locking) == ("none", "full")
+
+
+@pytest.mark.parametrize("kind", ["uSF", "frSF", "brSF"])
+def test_sign_symmetry_is_found_to_transport_weights(rules, kind):
+    found = audited(lambda n: rules.FeedbackAlignment(units(n), sgd(0.1), kind))
+    assert found.weight_transport in ("part", "full")
+
+
+def test_feedback_alignment_that_uses_the_forward_weights_is_caught():
+    path = catalogue.get(SLUG).path
+    cheat = ("            return B\n", "            return W\n")
+    mutant = loader.build(path, "cheating_fa", replace=cheat)
+    found = audited(lambda n: mutant.FeedbackAlignment(units(n), sgd(0.1)))
+    assert found.weight_transport == "full"
+
+
+def test_dfa_whose_feedback_follows_the_forward_weights_is_caught(rules):
+    class Cheat(rules.DirectFeedbackAlignment):
+        """B is the last weight matrix of this very step."""
+
+        def teach(self, h, e):
+            self.B.copy_(self.units[-1][0].weight)
+            super().teach(h, e)
+
+    found = audited(lambda n: Cheat(units(n), sgd(0.1), (16,)))
+    transport = torch.tensor(found.transport)
+    assert found.weight_transport == "part"
+    assert (transport[:-1, -1] > 0).all()  # every hidden layer uses the read-out
+    assert (transport[:-1, :-1] == 0).all()
+
+
+def test_a_local_graph_that_leaks_is_caught():
+    path = catalogue.get(SLUG).path
+    leak = ("unit(h.detach())", "unit(h)")
+    mutant = loader.build(path, "leaking_dfa", replace=leak)
+    found = audited(lambda n: mutant.LocalGraphs(units(n), sgd(0.1), (16,)))
+    assert (found.weight_transport, found.crossings) == ("full", 3)
+
+
+# --- memory ----------------------------------------------------------------------------
+
+
+def test_dfa_keeps_one_tensor_per_hidden_layer_just_as_backprop_does(rules):
+    x, y = probe_batch()
+    layer = 4 * len(x) * 12  # bytes of one hidden layer's outputs, float32
+
+    def live(build, n):
+        return measure(build(n), (x, y)).live_bytes
+
+    def dfa(n):
+        return rules.DirectFeedbackAlignment(units(n), sgd(0.1), (16,))
+
+    def backprop(n):
+        return Backprop(units(n), sgd(0.1))
+
+    for build in (dfa, backprop):
+        grown = [live(build, n) for n in (4, 5, 9)]
+        assert grown[1] - grown[0] == layer
+        assert grown[2] - grown[0] == 5 * layer
+
+
+def test_feedback_matrices_are_buffers_and_survive_a_checkpoint(rules):
+    torch.manual_seed(0)
+    rule = rules.DirectFeedbackAlignment(units(4), sgd(0.1), (16,))
+    other = rules.DirectFeedbackAlignment(units(4), sgd(0.1), (16,))
+    assert not torch.equal(rule.B, other.B)
+    other.load_state_dict(rule.state_dict())
+    assert torch.equal(rule.B, other.B)
+    assert all(p is not rule.B for p in rule.parameters())

@@ -1,0 +1,145 @@
+"""ForwardGNN: identities hold, defects are caught, the audit sees what it should."""
+
+import pytest
+import torch
+from support import assert_caught, assert_identities_hold
+
+from bpfree_common import catalogue, loader, sgd
+from bpfree_common.audit import audit
+from bpfree_common.errors import AuditMismatch
+
+LOCAL_LOSS = "each layer's credit is the gradient of its own loss, its input held fixed"
+CLOSED_FORM = "the credit of the first layer equals its closed form"
+
+MUTATIONS = {
+    "one direction of the virtual links is missing": (
+        "torch.cat([real, virtual, virtual.flip(0)], 1)",
+        "torch.cat([real, virtual], 1)",
+        "the augmented graph has N + K nodes and |E| + 2|T| directed edges",
+    ),
+    "links to the wrong class": (
+        "N + labels[copy, node]",
+        "N + (labels[copy, node] + 1) % K",
+        "a virtual node is linked to the training nodes of its class and to no other",
+    ),
+    "no normalisation": (
+        "return H / (H.norm(dim=1, keepdim=True) + 1e-8)",
+        "return H",
+        "a layer is ReLU(D^-1/2 (A + I) D^-1/2 n(H) W + b)",
+    ),
+    "sign of the local loss": (
+        "return F.cross_entropy(self.logits(Z, batch[0]), batch[1])",
+        "return -F.cross_entropy(self.logits(Z, batch[0]), batch[1])",
+        CLOSED_FORM,
+    ),
+    "virtual nodes get no gradient": (
+        "Z[nodes] @ Z[self.N :].T",
+        "Z[nodes] @ Z[self.N :].detach().T",
+        CLOSED_FORM,
+    ),
+    "temperature multiplies": (
+        "/ self.temperature",
+        "* self.temperature",
+        "the temperature divides the inner products",
+    ),
+    "the next layer's input is not normalised": (
+        "return n(Z.detach())",
+        "return Z.detach()",
+        "scaling any row of a layer's input changes nothing",
+    ),
+    "sign of the negative goodness": (
+        "F.softplus(g[1:])",
+        "F.softplus(-g[1:])",
+        "the forward-forward loss is binary cross-entropy of |h|^2 - theta",
+    ),
+    "the true label is not first": (
+        "task.y_train] = -1",
+        "task.y_train] = 2",
+        "every training node meets its true label once, then every wrong one once",
+    ),
+    "appended labels are not scaled": (
+        "(S / length).flatten(0, 1)",
+        "S.flatten(0, 1)",
+        "FF-LA on stacked copies equals a loop over labellings",
+    ),
+    "a layer hears itself from above": (
+        "above = states[l + 2 :]",
+        "above = states[l + 1 :]",
+        "Top-To-Loss at the last layer equals SF at that layer, up to clipping",
+    ),
+    "top-down input from the layer itself": (
+        "self.layer(l, states[l], states[l + 2])",
+        "self.layer(l, states[l], states[l + 1])",
+        "Top-To-Input multiplies [n(below), n(above)] by one joint matrix",
+    ),
+}
+
+
+def test_identities_hold():
+    assert_identities_hold("forward_gnn")
+
+
+@pytest.mark.parametrize("defect", MUTATIONS)
+def test_a_defect_is_caught(defect):
+    assert_caught("forward_gnn", *MUTATIONS[defect])
+
+
+@pytest.fixture(scope="module")
+def paper():
+    """The rule and check cells as a module; the latter make the toy graph."""
+    path = catalogue.get("forward_gnn").path
+    module = loader.build(path, "audited_forward_gnn")
+    loader.run_checks(path, module)
+    return module
+
+
+SF_ROW = {
+    "crossings": 0,
+    "locking": "none",
+    "weight_transport": "none",
+    "memory": "flat",
+    "live_memory": "flat",
+    "forward": 1,
+    "backward": 1,
+}
+
+
+def audited(paper, rule):
+    task = paper.toy(nodes=14, features=64)
+    batch = (task.x_train, task.y_train)
+    return audit(lambda units: rule(task, 48, units, sgd(0.1)), batch)
+
+
+def test_single_forward_is_local_in_one_pass_and_flat_in_memory(paper):
+    audited(paper, paper.SingleForward).expect(**SF_ROW)
+
+
+@pytest.mark.parametrize("name", ["LabelAppending", "VirtualNodes"])
+def test_forward_forward_needs_a_pass_per_class(paper, name):
+    row = SF_ROW | {"forward": 3, "backward": 3}
+    audited(paper, getattr(paper, name)).expect(**row)
+
+
+def test_single_forward_that_forgets_to_detach_is_caught(paper):
+    class Leaky(paper.SingleForward):
+        def credit(self, batch):
+            loss = sum(self.local_loss(Z, batch) for Z in self.outputs())
+            loss.backward()
+            return {"loss": loss.detach()}
+
+    found = audited(paper, Leaky)
+    with pytest.raises(AuditMismatch, match="crossings is 3"):
+        found.expect(**SF_ROW)
+    assert found.locking == "full" and found.weight_transport == "full"
+    assert found.memory == "linear"
+
+
+def test_a_greedy_run_trains_one_layer_at_a_time(paper):
+    task = paper.toy()
+    rule = paper.SingleForward(task, 6, 3, sgd(0.1), per_layer=2)
+    rule.begin(1)
+    rule.credit((task.x_train, task.y_train))
+    trained = [unit.bias.grad is not None for unit in rule.units]
+    assert trained == [False, True, False]
+    assert len(rule.outputs()) == 2
+    assert torch.equal(rule.kept, rule.following(rule.layer(0, rule.x)))

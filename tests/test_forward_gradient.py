@@ -1,0 +1,85 @@
+"""Forward gradients: identities hold, defects are caught, the audit row is a fact."""
+
+import pytest
+import torch
+from support import assert_caught, assert_identities_hold
+
+from bpfree_common import cost, load_rule, mlp, sgd
+from bpfree_common.audit import audit
+
+DENSE = "d is autograd's gradient times v, through dense layers"
+PRODUCT = "g = (grad f . v) v"
+SIGNS = "signs: mean g is the gradient"
+
+MUTATIONS = {
+    "the tangent of the input is lost": ("torch.addmm(dz, dh, W.T)", "dz + 0 * z", DENSE),
+    "the bias does not move": ("F.linear(h, V, u)", "F.linear(h, V)", DENSE),
+    "a step uphill": ("mul_(d[0])", "mul_(-d[0])", PRODUCT),
+    "the slope is lost": ("mul_(d[0])", "mul_(1 + 0 * d[0])", PRODUCT),
+    "a sum over directions": (
+        "torch.tensordot(d, v[name], 1) / len(d)",
+        "torch.tensordot(d, v[name], 1)",
+        "an orthonormal basis times sqrt(n) averages to the gradient",
+    ),
+    "bits for signs": ("bits.mul_(2).sub_(1)", "bits.mul_(2)", SIGNS),
+    "one direction for ever": (
+        "if not self.fresh:",
+        "if True:",
+        "directions are fresh, unless the ablation asks for one for ever",
+    ),
+    "clipped on one side": (
+        "d.clamp(-self.clip, self.clip)",
+        "d.clamp(max=self.clip)",
+        "a clipped slope shortens the step and keeps its line",
+    ),
+    "a rising learning rate": (
+        "math.exp(-k)",
+        "math.exp(k)",
+        "the learning rate after i steps is eta_0 exp(-i k)",
+    ),
+}
+
+BATCH = torch.randn(6, 16), torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+def build(directions):
+    """Probe networks of any depth under the rule with that many directions."""
+    paper = load_rule("forward_gradient")
+    return lambda units: paper.ForwardGradient(
+        mlp([16] + [12] * (units - 1) + [3]), sgd(0.1), directions
+    )
+
+
+def test_identities_of_the_forward_gradient_hold():
+    assert_identities_hold("forward_gradient")
+
+
+@pytest.mark.parametrize("defect", MUTATIONS)
+def test_a_defect_of_the_forward_gradient_is_caught(defect):
+    assert_caught("forward_gradient", *MUTATIONS[defect])
+
+
+@pytest.mark.parametrize("directions", [1, 5])
+def test_one_forward_pass_k_tangent_passes_and_nothing_saved(directions):
+    counted = cost.measure(build(directions)(4).double(), (BATCH[0].double(), BATCH[1]))
+    assert (counted.forward, counted.jvp, counted.backward) == (1, directions, 0)
+    assert counted.saved_bytes == 0
+    assert counted.crossings == 0
+
+
+def test_tangents_travel_through_the_weights_of_all_later_units():
+    found = audit(build(1), BATCH, depth=4)
+    assert found.weight_transport == "full"
+    assert found.locking == "full"
+    # the data have no tangent, so that the first unit's weights meet none
+    assert [row[0] for row in found.transport] == [0, 0, 0, 0]
+
+
+def test_one_direction_costs_the_arithmetic_of_backpropagation_and_flat_memory():
+    from bpfree_common import Backprop
+
+    found = audit(build(1), BATCH, depth=4)
+    baseline = audit(lambda u: Backprop(build(1)(u).units, sgd(0.1)), BATCH, depth=4)
+    assert found.flops == baseline.flops
+    assert found.memory == "none"
+    assert found.live_memory == "flat"
