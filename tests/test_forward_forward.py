@@ -15,12 +15,14 @@ WRONG = "wrong labels are never right"
 
 # One layer's turn in the loop, and the same with autograd and without a detach.
 TURN = """a = F.relu_(unit(*inputs))  # (2 * batch, width): right rows, then wrong rows
-            total = total + self.teach(n, unit, inputs, a, len(y))
+            undecided += self.teach(n, unit, inputs, a, len(y))
             inputs = (self.hand_on(a),)"""
 LEAKY_TURN = """
             with torch.enable_grad():
                 a = F.relu(unit(*inputs))
-                (error_weights(a, len(y))[1] / 2).backward(retain_graph=True)
+                G = (a.square().sum(1) - a.shape[1]).view(2, -1)
+                loss = F.softplus(-G[0]).mean() + F.softplus(G[1]).mean()
+                (loss / 2).backward(retain_graph=True)
                 inputs = (self.hand_on(a),)"""
 
 MUTATIONS = {
