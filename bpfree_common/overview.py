@@ -50,18 +50,12 @@ def scoreboard(found: dict[str, dict]) -> pd.DataFrame:
             "accuracy %": percent(own),
             "backprop %": percent(base),
             "gap, points": "-" if gap is None else f"{gap:+.1f}",
-            "control %": percent(_control(record)),
+            "control %": percent(metric(record, FROZEN)),
             "FLOPs / BP": _ratio(cost, "flops_ratio"),
             "saved bytes / BP": _ratio(cost, "saved_ratio"),
             "live bytes / BP": _ratio(cost, "live_ratio"),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _control(record: dict) -> np.ndarray | None:
-    """The frozen control; where nothing is trained, the notebook's own control."""
-    frozen = metric(record, FROZEN)
-    return metric(record, "control") if frozen is None else frozen
 
 
 def _ratio(cost: dict, name: str) -> str:
@@ -212,7 +206,7 @@ def claims_figure(found: dict[str, dict]) -> Figure:
     return figure
 
 
-def gallery(found: dict[str, dict], per_method: int, width: int = 420) -> str:
+def gallery(found: dict[str, dict], per_method: int, width: int = 380) -> str:
     """HTML of the first figures of each method, as thumbnails with their captions."""
     parts = []
     for slug, record in found.items():
