@@ -106,20 +106,8 @@ def clean(path: Path) -> None:
     for cell in content["cells"]:
         cell["metadata"] = {"tags": t} if (t := notebook.tags(cell)) else {}
         if "outputs" in cell:
-            cell["outputs"] = joined(cell["outputs"])
+            cell["outputs"] = notebook.joined(cell["outputs"])
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def joined(outputs: list[dict]) -> list[dict]:
-    """Chunks of one stream as one output: where they were cut is chance."""
-    result: list[dict] = []
-    for output in outputs:
-        text = output.get("text")
-        if text is not None and result and result[-1].get("name") == output["name"]:
-            result[-1]["text"] = "".join(result[-1]["text"]) + "".join(text)
-        else:
-            result.append(output)
-    return result
 
 
 def keep_failed(job: dict, report: Path) -> None:

@@ -100,9 +100,24 @@ def canonical(notebook: dict) -> dict:
         outputs = [] if TIMING in keep else cell.get("outputs", [])
         if cell["cell_type"] == "code":
             cell["outputs"] = [
-                _canonical_output(o) for o in outputs if o.get("name") != "stderr"
+                _canonical_output(o) for o in joined(outputs) if o.get("name") != "stderr"
             ]
     return clean
+
+
+def joined(outputs: list[dict]) -> list[dict]:
+    """Chunks of one stream as one output: where they were cut is chance."""
+    result: list[dict] = []
+    for output in outputs:
+        if output["output_type"] != "stream":
+            result.append(output)
+            continue
+        text = "".join(output["text"])
+        if result and result[-1].get("name") == output["name"]:
+            result[-1]["text"] += text
+        else:
+            result.append(output | {"text": text})
+    return result
 
 
 def _canonical_output(output: dict) -> dict:

@@ -126,6 +126,14 @@ def test_what_a_reader_sees_of_a_notebook_counts(tmp_path, part):
     assert notebook.content_hash(path) != before
 
 
+@pytest.mark.parametrize("cut", [["a\n", "b\n"], ["a\nb\n"], "a\nb\n"])
+def test_where_a_stream_was_cut_is_not_a_difference(cut):
+    chunks = [cut] if isinstance(cut, str) or len(cut) == 1 else [cut[:1], cut[1:]]
+    outputs = [{"output_type": "stream", "name": "stdout", "text": c} for c in chunks]
+    one = {"output_type": "stream", "name": "stdout", "text": "a\nb\n"}
+    assert notebook.joined(outputs) == [one]
+
+
 # --- loader -----------------------------------------------------------------------------
 
 
