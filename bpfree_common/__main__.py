@@ -47,6 +47,9 @@ def run(options) -> int:
 def data(options) -> int:
     """Download and verify data sets."""
     for name in options.names or datasets.catalogue():
+        if not options.names and not datasets.reachable(name):
+            print(f"{name}: no official address; put its files under $BPFREE_DATA")
+            continue
         files = datasets.files(name)
         about = datasets.catalogue()[name]["about"]
         print(f"{name}: {about} ({len(files)} files verified)")

@@ -51,26 +51,41 @@ class Cost:
 
 
 def measure(rule: LearningRule, batch: tuple[Tensor, Tensor], seed: int = 0) -> Cost:
-    """Count two equal calls of `rule.credit` on `batch`, with a fixed random state.
+    """Count one step of `rule.credit` on `batch`, with a fixed random state.
+
+    FLOPs and passes are averaged over `rule.period` steps, of bytes the largest step
+    counts. A rule with a period is counted on a copy, since its steps move its counters.
+    """
+    rule = rule.clone() if rule.period > 1 else rule
+    steps = [_measure_step(rule, batch, seed) for _ in range(rule.period)]
+    columns = {name: [step[name] for step in steps] for name in steps[0]}
+    mean = {name: statistics.fmean(values) for name, values in columns.items()}
+    peaks = {n: max(columns[n]) for n in ("saved_bytes", "live_bytes", "crossings")}
+    return Cost(**mean | peaks | {"flops": round(mean["flops"])})
+
+
+def _measure_step(rule: LearningRule, batch, seed: int) -> dict:
+    """Count two equal calls of `credit`.
 
     Two, because the counter of FLOPs keeps tensors alive that the step would release.
     """
-    state = {_key(t) for t in (*rule.parameters(), *rule.buffers())}
+    twin = rule.clone() if rule.period > 1 else rule
     flops = FlopCounterMode(display=False, custom_mapping=_SPARSE)
     passes = Passes(rule, rule.rows(batch))
     _credit(rule, batch, seed, passes, flops)
+    state = {_key(t) for t in (*twin.parameters(), *twin.buffers())}
     saved, live = SavedBytes(state), LiveBytes(state)
-    _credit(rule, batch, seed, saved, live)
-    credits = {_key(p.grad) for p in rule.parameters() if p.grad is not None}
+    _credit(twin, batch, seed, saved, live)
+    credits = {_key(p.grad) for p in twin.parameters() if p.grad is not None}
     live_bytes = live.peak(without=credits)
-    rule.zero_grad(set_to_none=True)
-    return Cost(
-        flops=flops.get_total_flops(),
-        saved_bytes=saved.peak,
-        live_bytes=live_bytes,
-        crossings=len(passes.crossed),
+    twin.zero_grad(set_to_none=True)
+    return {
+        "flops": flops.get_total_flops(),
+        "saved_bytes": saved.peak,
+        "live_bytes": live_bytes,
+        "crossings": len(passes.crossed),
         **passes.per_unit(),
-    )
+    }
 
 
 def _credit(rule: LearningRule, batch, seed: int, *contexts) -> None:
@@ -87,8 +102,9 @@ def step_time_ratios(
 ) -> dict[str, float]:
     """Median time of zero, credit and optimiser step over that of `reference`.
 
-    The rules take turns, so that a change of the machine's speed hits all alike. Copies
-    are stepped: the rules themselves stay as they are.
+    A step is the mean over a rule's period. The rules take turns, so that a change of
+    the machine's speed hits all alike. Copies are stepped: the rules themselves stay as
+    they are.
     """
     copies = {name: rule.clone() for name, rule in rules.items()}
     steps = {name: _stepper(rule, batch) for name, rule in copies.items()}
@@ -98,8 +114,10 @@ def step_time_ratios(
     for _ in range(repeats):
         for name, step in steps.items():
             start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
+            for _ in range(copies[name].period):
+                step()
+            spent = time.perf_counter() - start
+            times[name].append(spent / copies[name].period)
     return {
         name: statistics.median(
             a / b for a, b in zip(times[name], times[reference], strict=True)

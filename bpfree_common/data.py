@@ -25,10 +25,11 @@ SPLIT_SEED = 2022  #: draws the validation (and, where none is official, test) s
 
 @dataclass(frozen=True)
 class Data:
-    """A classification task: three splits of inputs and labels.
+    """A task: three splits of inputs and targets.
 
-    `x_*` has the samples in its first dimension; `y_*` is int64 of shape (samples,).
-    For a graph the inputs are node indices and `graph` holds the rest.
+    `x_*` has the samples in its first dimension; in a classification task `y_*` is int64
+    of shape (samples,). For a graph the inputs are node indices and `graph` holds the
+    rest. Other tasks say in their loader what `x`, `y` and `classes` are.
     """
 
     name: str
@@ -92,7 +93,7 @@ class Graph:
 
 
 def load_data(name: str) -> Data:
-    """Images of data set `name`: digits, mnist5k, mnist, fashion-mnist or cifar-10.
+    """A table or images: digits, mnist5k, mnist, fashion-mnist, cifar-10 or vowel.
 
     Raises DataError when a file is missing or corrupted.
     """
@@ -102,10 +103,11 @@ def load_data(name: str) -> Data:
         "mnist": _idx,
         "fashion-mnist": _idx,
         "cifar-10": _cifar10,
+        "vowel": _vowel,
     }
     if name not in readers:
         raise datasets.DataError(
-            f"{name!r} is not an image data set: choose one of {', '.join(readers)}"
+            f"{name!r} is no table or images: choose one of {', '.join(readers)}"
         )
     return readers[name](name, datasets.files(name))
 
@@ -170,6 +172,18 @@ def _cifar10_archive(files: list[Path]):
             x.append(batch[b"data"].reshape(-1, 3, 32, 32))
             y.append(np.array(batch[b"labels"]))
     return np.concatenate(x[:-1]), np.concatenate(y[:-1]), x[-1], y[-1]
+
+
+def _vowel(name: str, files: list[Path]) -> Data:
+    """The official split by speakers: 8 train, 7 test; here two of the 8 validate.
+
+    Columns: split, speaker, sex, ten numbers, class.
+    """
+    table = pd.read_csv(files[0], header=None).to_numpy()
+    test, speaker, x, y = table[:, 0] == 1, table[:, 1], table[:, 3:13], table[:, 13]
+    held = np.isin(speaker, (3, 7))  # one woman, one man
+    parts = (~test & ~held, held, test)
+    return _data(name, *[a for part in parts for a in (x[part], y[part])])
 
 
 def _save_array(path: Path, arrays: dict) -> None:

@@ -1,12 +1,15 @@
 """Data files: the catalogue with checksums, and where each file is found.
 
 A file is looked for in `$BPFREE_DATA`, then in the user's cache, then at its official
-address. A file whose checksum is wrong is refused by name and left as it is. This
-module knows files only; `bpfree_common.data` makes tensors of them.
+address. A file whose checksum is wrong is refused by name and left as it is. A folder of
+many small files counts as one file: its checksum is that of what `sha256sum *` prints.
+This module knows files only; `bpfree_common.data` makes tensors of them.
 """
 
 import hashlib
 import os
+import shutil
+import tarfile
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,6 +52,12 @@ def files(name: str, download: bool = True) -> list[Path]:
     return [_obtain(file, name, download) for file in wanted]
 
 
+def reachable(name: str) -> bool:
+    """Whether every file of data set `name` is here or has an official address."""
+    wanted = catalogue()[name]["forms"][form(name)]
+    return all(_local(file) or "url" in file for file in wanted)
+
+
 def checksums(name: str) -> dict[str, str]:
     """SHA-256 of every file of data set `name`, in the form that is used."""
     return {f["name"]: f["sha256"] for f in catalogue()[name]["forms"][form(name)]}
@@ -63,7 +72,7 @@ def _candidates(file: dict) -> list[Path]:
 
 
 def _local(file: dict) -> Path | None:
-    return next((path for path in _candidates(file) if path.is_file()), None)
+    return next((path for path in _candidates(file) if path.exists()), None)
 
 
 def _obtain(file: dict, dataset: str, download: bool) -> Path:
@@ -89,13 +98,30 @@ def _download(file: dict, dataset: str) -> Path:
     target = paths.cache() / "data" / file["name"]
     print(f"downloading {file['url']}", flush=True)
     try:
-        pooch.retrieve(
-            file["url"], "sha256:" + file["sha256"], target.name, target.parent
-        )
+        if file.get("folder"):
+            archive = pooch.retrieve(file["url"], None, path=target.parent)
+            _unpack(Path(archive), target)
+        else:
+            known = "sha256:" + file["sha256"]
+            pooch.retrieve(file["url"], known, target.name, target.parent)
     except (OSError, ValueError) as error:
         reason = f"could not be downloaded ({type(error).__name__})"
         raise _absent(file, dataset, reason) from None
     return target
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    """Put the files of the archive's folder named like `target` there, in one move."""
+    part = target.with_name(f".{target.name}.{os.getpid()}")
+    part.mkdir(parents=True)
+    with tarfile.open(archive) as members:
+        for member in members:
+            name = Path(member.name)
+            if member.isfile() and name.parent.name == target.name:
+                with (part / name.name).open("wb") as stream:
+                    shutil.copyfileobj(members.extractfile(member), stream)
+    part.rename(target)
+    archive.unlink()
 
 
 def _absent(file: dict, dataset: str, reason: str) -> DataError:
@@ -106,6 +132,10 @@ def _absent(file: dict, dataset: str, reason: str) -> DataError:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, as 64 hex digits."""
+    """64 hex digits: SHA-256 of a file, or of what `sha256sum *` prints in a folder."""
+    if path.is_dir():
+        inside = sorted(path.iterdir(), key=lambda each: each.name.encode())
+        lines = "".join(f"{sha256(each)}  {each.name}\n" for each in inside)
+        return hashlib.sha256(lines.encode()).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

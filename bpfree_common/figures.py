@@ -114,6 +114,7 @@ def learning_curves(
         xlabel="epoch",
         ylabel=f"{key} {'accuracy' if key == 'validation' else ''}".strip(),
     )
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
     return figure
 

@@ -28,7 +28,11 @@ class LearningRule(L.LightningModule):
     units: `nn.ModuleList`, the ordered groups of parameters that learn together. Every
         parameter of the rule belongs to exactly one unit.
     optimizer: a recipe of `bpfree_common.optim`, applied to the trainable parameters.
+    period: steps after which the rule's work repeats; costs are averaged over them. A
+        counter that `credit` keeps is a buffer.
     """
+
+    period = 1
 
     def __init__(self, units: nn.ModuleList, optimizer: Recipe):
         super().__init__()

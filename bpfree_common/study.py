@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -25,12 +26,22 @@ from bpfree_common import audit as auditing
 from bpfree_common import catalogue, checks, figures, parameters, paths, records, training
 from bpfree_common import claims as judging
 from bpfree_common import cost as costing
-from bpfree_common.data import Data, load_data, load_graph
+from bpfree_common.data import Data
 from bpfree_common.errors import CatalogueError, ContractError
 from bpfree_common.rule import LearningRule
 
 BASELINE, FROZEN = "backprop", "frozen"
-GRAPHS = ("cora", "citeseer", "pubmed")
+
+#: Where a data set's loader lives; all others are images or tables.
+LOADERS = dict.fromkeys(("cora", "citeseer", "pubmed"), "data.load_graph") | {
+    **dict.fromkeys(
+        ("descriptions", "tiny-shakespeare", "wikitext-2"), "sequences.load_text"
+    ),
+    "fsdd": "sequences.load_speech",
+    "photo": "scenes.load_photo",
+    "nerf-lego": "scenes.load_views",
+    "movielens-100k": "ratings.load_ratings",
+}
 
 
 @dataclass
@@ -136,10 +147,15 @@ class Study:
     # --- data and training -----------------------------------------------------------
 
     def data(self, name: str, **options) -> Data:
-        """Images or a citation graph by name; the record notes what was read."""
-        loaded = load_graph if name in GRAPHS else load_data
+        """A data set by name; the record notes what was read.
+
+        options: those of its loader (`load_graph`, `load_text`, `load_views`, ...).
+        """
+        module, loader = LOADERS.get(name, "data.load_data").split(".")
+        load = getattr(import_module(f"bpfree_common.{module}"), loader)
+        data = load(name, **options)
         self._data.append(name)
-        return loaded(name, **options)
+        return data
 
     def compare(
         self,
@@ -160,21 +176,41 @@ class Study:
         missing = {self.slug, BASELINE, FROZEN} - set(arms)
         if missing:
             raise ContractError(f"compare needs the arm {sorted(missing)[0]!r}")
-        task = task.to(training.device())
-        options = {"epochs": epochs, "batch_size": batch_size}
-        options["track_alignment"] = track_alignment
+        options = {"track_alignment": track_alignment}
         comparison = Comparison({}, self._parts["tuning"])
         for arm, build in arms.items():
-            comparison.runs[arm] = self._train(arm, build, task, grid, options)
+            runs = self.tune(arm, build, task, epochs, batch_size, grid, **options)
+            comparison.runs[arm] = runs
             self.metric(arm, "test accuracy", comparison.test(arm), "fraction")
         return comparison
 
-    def _train(self, arm: str, build, task, grid, options: dict) -> list[training.Run]:
-        first = [self._run(arm, build, lr, task, self.seeds[0], options) for lr in grid]
+    def tune(
+        self,
+        arm: str,
+        build: Callable[..., LearningRule],
+        task: Data,
+        epochs: int,
+        batch_size: int,
+        grid: list[float],
+        seeds: list[int] | None = None,
+        track_alignment: bool = False,
+    ) -> list[training.Run]:
+        """Train one arm as `compare` does: the way for side experiments.
+
+        Its grid, curves and times go to the record under the name `arm`, which no other
+        arm may have. seeds: the study's, unless told. Returns one run per seed.
+        """
+        if arm in self._parts["tuning"]:
+            raise ContractError(f"there is already an arm {arm!r}: choose another name")
+        task = task.to(training.device())
+        seeds = self.seeds if seeds is None else seeds
+        options = {"epochs": epochs, "batch_size": batch_size}
+        options["track_alignment"] = track_alignment
+        first = [self._run(arm, build, lr, task, seeds[0], options) for lr in grid]
         best = max(first, key=lambda run: run.validation)
         runs = [best] + [
             self._run(arm, build, best.hyper["lr"], task, seed, options)
-            for seed in self.seeds[1:]
+            for seed in seeds[1:]
         ]
         self._parts["tuning"][arm] = {
             "grid": [run.hyper | {"validation": run.validation} for run in first],
@@ -189,7 +225,9 @@ class Study:
 
     def _run(self, arm: str, build, lr: float, task, seed: int, options) -> training.Run:
         keep = (
-            self.checkpoints / f"{arm}-{lr:g}-{seed}" if self.profile == "paper" else None
+            self.checkpoints / f"{arm.replace('/', '-')}-{lr:g}-{seed}"
+            if self.profile == "paper"
+            else None
         )
         return training.train_arm(
             arm, build, {"lr": lr}, task, seed, checkpoint=keep, **options

@@ -135,3 +135,27 @@ def test_timing_steps_leaves_the_rules_as_they_are():
     for name, rule in rules.items():
         for key, value in rule.state_dict().items():
             assert torch.equal(value, before[name][key])
+
+
+class Alternating(Backprop):
+    """Backpropagation on every second step, nothing on the others."""
+
+    period = 2
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def credit(self, batch):
+        self.steps += 1
+        return super().credit(batch) if self.steps % 2 == 0 else {}
+
+
+def test_a_period_averages_work_takes_the_peak_of_bytes_and_moves_no_counter():
+    torch.manual_seed(0)
+    always, half = (kind(mlp(SIZES), sgd(0.1)) for kind in (Backprop, Alternating))
+    one, two = measure(always, BATCH), measure(half, BATCH)
+    assert two.flops == one.flops / 2
+    assert (two.forward, two.backward) == (one.forward / 2, one.backward / 2)
+    assert (two.saved_bytes, two.crossings) == (one.saved_bytes, one.crossings)
+    assert half.steps == 0

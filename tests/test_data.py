@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from bpfree_common import catalogue, data, datasets
+from bpfree_common import catalogue, data, datasets, ratings, scenes, sequences
 from bpfree_common.__main__ import main
 from bpfree_common.errors import DataError
 from bpfree_common.training import Batches
@@ -142,6 +142,111 @@ def test_citation_graphs_have_the_published_sizes(name, nodes, edges):
     graph = data.load_graph(name).graph
     assert len(graph.x) == nodes
     assert graph.edges.shape[1] == 2 * edges
+
+
+@needs_data
+def test_spoken_digits_are_standardised_sequences_split_by_take():
+    loaded = sequences.load_speech()
+    assert loaded.x_train.shape == (2400, 32, 20)
+    assert len(loaded.y_val) == len(loaded.y_test) == 300
+    assert torch.bincount(loaded.y_test).tolist() == [30] * 10
+    assert loaded.x_train.mean((0, 1)).abs().max() < 1e-4
+    assert (loaded.x_train.std((0, 1)) - 1).abs().max() < 1e-3
+
+
+def test_a_pure_tone_lights_up_the_band_of_its_frequency():
+    seconds = torch.arange(256 + 200 * 31) / 8000
+    low, high = (torch.sin(6.2832 * f * seconds)[None] for f in (300, 3000))
+    bands = [sequences._band_energies(tone).mean(1).argmax() for tone in (low, high)]
+    assert bands[0] < 5 < 14 < bands[1]
+
+
+@needs_data
+def test_vowels_are_split_by_speaker():
+    loaded = data.load_data("vowel")
+    assert [len(loaded.split(s)[1]) for s in ("train", "val", "test")] == [396, 132, 462]
+    assert torch.bincount(loaded.y_val).tolist() == [12] * 11
+
+
+def test_text_is_cut_into_pieces_whose_targets_are_one_character_ahead():
+    loaded = sequences.load_text("descriptions", context=16)
+    assert torch.equal(loaded.x_train[:, 1:], loaded.y_train[:, :-1])
+    assert torch.equal(loaded.x_train[1:, 0], loaded.y_train[:-1, -1])
+    assert loaded.classes == int(max(loaded.x_train.max(), loaded.x_test.max())) + 1
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "classes"), [("tiny-shakespeare", 65), ("wikitext-2", 137)]
+)
+def test_texts_have_the_published_alphabet(name, classes):
+    assert sequences.load_text(name).classes == classes
+
+
+def test_every_pixel_of_the_photograph_is_in_one_split():
+    loaded = scenes.load_photo(step=8)
+    places = torch.cat([loaded.split(s)[0] for s in ("train", "val", "test")])
+    assert len(places.unique(dim=0)) == len(places) == 54 * 80
+    assert places.abs().max() < 1
+
+
+@needs_data
+def test_rays_start_at_the_camera_and_the_middle_one_points_at_the_scene():
+    loaded = scenes.load_views(step=10)
+    origin, direction = loaded.x_train.view(80, 10, 10, 6).split(3, -1)
+    assert (direction.norm(dim=-1) - 1).abs().max() < 1e-6
+    assert torch.equal(origin[:, 0, 0], origin[:, 9, 9])
+    middle = direction[:, 5, 5]
+    towards = -origin[:, 5, 5] / origin[:, 5, 5].norm(dim=-1, keepdim=True)
+    assert (middle * towards).sum(-1).min() > 0.99
+
+
+def test_ratings_become_likes(tmp_path, monkeypatch):
+    import zipfile
+
+    lines = [f"{1 + n % 9}\t{1 + n // 9}\t{1 + n % 5}\t0" for n in range(100)]
+    with zipfile.ZipFile(tmp_path / "ml.zip", "w") as archive:
+        archive.writestr("ml-100k/u.data", "\n".join(lines))
+    monkeypatch.setattr(datasets, "files", lambda name: [tmp_path / "ml.zip"])
+    loaded = ratings.load_ratings()
+    x = torch.cat([loaded.split(s)[0] for s in ("train", "val", "test")])
+    y = torch.cat([loaded.split(s)[1] for s in ("train", "val", "test")])
+    assert [len(loaded.split(s)[1]) for s in ("train", "val", "test")] == [80, 10, 10]
+    stars = 1 + (9 * x[:, 1] + x[:, 0]) % 5
+    assert torch.equal(y, (stars >= 4).long())
+
+
+def test_a_folder_has_the_checksum_of_what_sha256sum_prints(tmp_path):
+    for name, content in (("b.wav", b"two"), ("a.wav", b"one")):
+        (tmp_path / name).write_bytes(content)
+    lines = [
+        f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+        for name, content in (("a.wav", b"one"), ("b.wav", b"two"))
+    ]
+    assert (
+        datasets.sha256(tmp_path) == hashlib.sha256("".join(lines).encode()).hexdigest()
+    )
+
+
+def test_a_folder_is_unpacked_from_its_archive_in_one_move(tmp_path):
+    import tarfile
+
+    inside = tmp_path / "release-1" / "recordings"
+    inside.mkdir(parents=True)
+    (inside / "one.wav").write_bytes(b"one")
+    (inside.parent / "README").write_bytes(b"not wanted")
+    with tarfile.open(tmp_path / "release.tar.gz", "w:gz") as archive:
+        archive.add(inside.parent, "release-1")
+    target = tmp_path / "cache" / "recordings"
+    datasets._unpack(tmp_path / "release.tar.gz", target)
+    assert [path.name for path in target.iterdir()] == ["one.wav"]
+    assert [path.name for path in target.parent.iterdir()] == ["recordings"]
+
+
+def test_make_data_goes_past_what_has_no_address(toy, capsys):
+    del datasets.catalogue()["toy"]["forms"]["raw"][0]["url"]
+    assert main(["data"]) == 0
+    assert "toy: no official address" in capsys.readouterr().out
 
 
 def test_batches_are_slices_shuffled_by_seed_and_epoch():
