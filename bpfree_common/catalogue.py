@@ -31,7 +31,10 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One notebook of the collection and what its paper says of itself."""
+    """One notebook of the collection and what its paper says of itself.
+
+    control: the arm that says what is reached without the rule's learning.
+    """
 
     slug: str
     title: str
@@ -48,6 +51,7 @@ class Entry:
     builds_on: list[str] = field(default_factory=list)
     compare_with: list[str] = field(default_factory=list)
     profiles: dict[str, dict] = field(default_factory=dict)
+    control: str = "frozen"
     reads_records: bool = False
 
     @property
@@ -73,7 +77,8 @@ class Entry:
     def changes(self, profile: str) -> dict:
         """What `profile` changes; quick changes nothing, by definition.
 
-        A page that shows records gets the profile itself; other pages change nothing.
+        A page that shows records gets the profile itself; other pages without an entry
+        for the profile change nothing.
         """
         if profile not in PROFILES:
             raise CatalogueError(
@@ -81,7 +86,7 @@ class Entry:
             )
         if self.reads_records:
             return {"profile": profile}
-        if profile == "quick" or not self.is_paper:
+        if profile == "quick" or not (self.is_paper or profile in self.profiles):
             return {}
         if profile not in self.profiles:
             raise CatalogueError(f"{self.slug} has no {profile!r} profile in papers.yaml")

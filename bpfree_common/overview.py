@@ -12,7 +12,7 @@ from PIL import Image
 
 from bpfree_common import catalogue, claims, figures, notebook, paths, records
 
-BASELINE, FROZEN = "backprop", "frozen"
+BASELINE = "backprop"
 _GOOD, _MIDDLE, _BAD, _NONE = "#a7d8c0", "#f5e3a8", "#f2b8a0", "#eeeeee"
 
 #: Colours of audit properties: what backpropagation does is dark, its absence is light.
@@ -50,7 +50,7 @@ def scoreboard(found: dict[str, dict]) -> pd.DataFrame:
             "accuracy %": percent(own),
             "backprop %": percent(base),
             "gap, points": "-" if gap is None else f"{gap:+.1f}",
-            "control %": percent(metric(record, FROZEN)),
+            "control %": percent(metric(record, catalogue.get(slug).control)),
             "FLOPs / BP": _ratio(cost, "flops_ratio"),
             "saved bytes / BP": _ratio(cost, "saved_ratio"),
             "live bytes / BP": _ratio(cost, "live_ratio"),
@@ -92,11 +92,16 @@ def accuracy_figure(found: dict[str, dict]) -> Figure:
     shown = {s: r for s, r in found.items() if metric(r, s) is not None}
     figure, ax = plt.subplots(figsize=(7.2, 0.5 * len(shown) + 1.4))
     for y, (slug, record) in enumerate(shown.items()):
-        for arm, shift in ((BASELINE, 0.14), (FROZEN, 0.28), (slug, 0.0)):
+        control = catalogue.get(slug).control
+        for arm, shift, name in (
+            (BASELINE, 0.14, BASELINE),
+            (control, 0.28, "frozen"),
+            (slug, 0.0, slug),
+        ):
             values = metric(record, arm)
             if values is None:
                 continue
-            style = figures.Palette(slug)(arm)
+            style = figures.Palette(slug)(name)
             percent_values = 100 * values
             place = y + shift - 0.14
             ax.plot([percent_values.min(), percent_values.max()], [place] * 2, lw=1.5,
@@ -105,7 +110,7 @@ def accuracy_figure(found: dict[str, dict]) -> Figure:
     ax.set_yticks(range(len(shown)), [r["short"] for r in shown.values()])
     ax.invert_yaxis()
     ax.set_xlabel("test accuracy, % (line: range over seeds)")
-    words = {"the paper's rule": "rule", "backprop": BASELINE, "frozen": FROZEN}
+    words = {"the paper's rule": "rule", "backprop": BASELINE, "control": "frozen"}
     for text, arm in words.items():
         style = figures.Palette("rule")(arm)
         ax.plot([], [], style["marker"], color=style["color"], label=text)

@@ -14,7 +14,7 @@ PEER = "the peer term reaches silent units"
 WRONG = "wrong labels are never right"
 
 # One layer's turn in the loop, and the same with autograd and without a detach.
-TURN = """inputs = (self.hand_on(a),) if n else (x[:, self.skip :], labels)
+TURN = """inputs = (self.hand_on(a, out=a),) if n else (x[:, self.skip :], labels)
             a = F.relu_(unit(*inputs))  # (k * batch, width): right, wrong (, neutral)
             undecided += self.teach(n, unit, inputs, a, len(y))"""
 LEAKY_TURN = """
