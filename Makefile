@@ -51,7 +51,7 @@ notebooks: $(READY)
 	$(PY) -m bpfree_common run --jobs $(JOBS)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -o addopts= -q -n $(JOBS) --dist loadscope \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=300 reports/quick
-	$(PY) -m bpfree_common run --force --jobs 1 --reports reports/again
+	$(PY) -m bpfree_common run --force --jobs $$(($(JOBS) + 1)) --reports reports/again
 	$(PY) -m bpfree_common compare reports/quick reports/again/quick
 	rm -rf reports/again
 

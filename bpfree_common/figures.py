@@ -21,6 +21,13 @@ BASELINES = {
     "frozen": {"color": "#9a9a9a", "linestyle": ":", "marker": "v"},
 }
 METHOD_COLOUR = "#c2410c"  #: the paper's own method, in its own notebook
+FAMILY_COLOURS = {
+    "forward_only": "#0369a1",
+    "feedback_alignment": "#c2410c",
+    "local_loss": "#0f8a5f",
+    "forward_gradient": "#8b5cf6",
+    "closed_form_discrete": "#b8860b",
+}
 _VARIANTS = ["#0369a1", "#0f8a5f", "#8b5cf6", "#b8860b", "#be185d", "#14808a"]
 _DASHES = ["--", "-.", (0, (1, 1)), (0, (5, 1)), (0, (3, 1, 1, 1)), ":"]
 _MARKERS = ["^", "D", "P", "X", "<", ">"]
@@ -96,6 +103,35 @@ def band(ax, x, runs: np.ndarray, style: dict, text: str) -> None:
     if len(runs) > 1:
         ax.fill_between(
             x, runs.min(0), runs.max(0), color=style["color"], alpha=0.15, lw=0
+        )
+
+
+def side_labels(ax, places: dict[str, tuple[float, float]], colours: dict) -> None:
+    """Name points at the right margin, joined by thin lines, no two names overlapping.
+
+    places: name -> (x, y) in data coordinates. Call it when the limits are final.
+    """
+    figure = ax.figure
+    figure.draw_without_rendering()
+    step = 11 * figure.dpi / 72 / ax.bbox.height  # one line of text, in axes heights
+    order = sorted(places, key=lambda name: places[name][1])
+    to_axes = ax.transData + ax.transAxes.inverted()
+    at = {name: to_axes.transform(places[name]) for name in order}
+    height = -np.inf
+    for name in order:
+        room = 1 - step * (len(order) - 1 - order.index(name))
+        height = max(height + step, min(at[name][1], room))
+        line = {"color": colours[name], "lw": 0.6, "alpha": 0.6, "shrinkA": 0}
+        ax.annotate(
+            name,
+            at[name],
+            (1.03, height),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            color=colours[name],
+            fontsize=8,
+            va="center",
+            arrowprops={"arrowstyle": "-", **line},
         )
 
 

@@ -251,26 +251,36 @@ class Study:
         entry = {"arm": arm, "name": name, "unit": unit, "values": values}
         self._metrics.append(entry | {"mean": float(np.mean(values)), "std": std})
 
-    def cost(self, rules: dict[str, LearningRule], batch) -> pd.DataFrame:
-        """Count one step of each rule on `batch`, relative to backpropagation.
+    def cost(
+        self, rules: dict[str, LearningRule], batch, baseline: str = BASELINE
+    ) -> pd.DataFrame:
+        """Count one step of each rule on `batch`, relative to the arm `baseline`.
 
         Step times are measured too, side by side, and go to the record only.
         """
         rules = {arm: rule.to(batch[0].device) for arm, rule in rules.items()}
         counted = {arm: costing.measure(rule, batch) for arm, rule in rules.items()}
-        base = counted[BASELINE]
+        base = counted[baseline]
         for arm, c in counted.items():
             self._parts["cost"][arm] = c.as_dict() | {
                 "flops_ratio": c.flops / base.flops,
                 "saved_ratio": c.saved_bytes / base.saved_bytes,
                 "live_ratio": c.live_bytes / base.live_bytes,
             }
-        ratios = costing.step_time_ratios(rules, BASELINE, batch)
-        self._parts["timing"]["step_time_ratio"] = ratios
+        ratios = costing.step_time_ratios(rules, baseline, batch)
+        self._parts["timing"].setdefault("step_time_ratio", {}).update(ratios)
         self._parts["timing"]["step_batch"] = len(batch[1])
-        return self._cost_table()
+        return self._cost_table(list(rules))
 
-    def _cost_table(self) -> pd.DataFrame:
+    def counted(self, arm: str) -> dict:
+        """What `cost` found for an arm: FLOPs, bytes, passes, and ratios."""
+        return self._parts["cost"][arm]
+
+    def tuning(self, arm: str) -> dict:
+        """What `tune` found for an arm: the grid, and what was chosen."""
+        return self._parts["tuning"][arm]
+
+    def _cost_table(self, arms: list[str]) -> pd.DataFrame:
         columns = {
             "flops_ratio": "FLOPs / BP",
             "saved_ratio": "saved bytes / BP",
@@ -279,7 +289,7 @@ class Study:
             "backward": "backward passes",
             "jvp": "JVPs",
         }
-        rows = {figures.label(arm): c for arm, c in self._parts["cost"].items()}
+        rows = {figures.label(arm): self._parts["cost"][arm] for arm in arms}
         table = pd.DataFrame.from_dict(rows, orient="index")
         return table[list(columns)].rename(columns=columns).round(3)
 

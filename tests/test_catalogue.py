@@ -53,6 +53,13 @@ def test_a_page_of_records_is_told_the_profile():
     assert catalogue.get("overview").resolve("standard")["profile"] == "standard"
 
 
+def test_a_page_may_have_profiles_of_its_own(tmp_path):
+    text = "a: {title: t, short: s, profiles: {standard: {seeds: 3}}}"
+    page = catalogue.load(write_catalogue(tmp_path, text))["a"]
+    assert page.changes("standard") == {"seeds": 3}
+    assert page.changes("quick") == page.changes("paper") == {}
+
+
 # --- records ----------------------------------------------------------------------------
 
 
