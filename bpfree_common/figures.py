@@ -21,13 +21,19 @@ BASELINES = {
     "frozen": {"color": "#9a9a9a", "linestyle": ":", "marker": "v"},
 }
 METHOD_COLOUR = "#c2410c"  #: the paper's own method, in its own notebook
-FAMILY_COLOURS = {
-    "forward_only": "#0369a1",
-    "feedback_alignment": "#c2410c",
-    "local_loss": "#0f8a5f",
-    "forward_gradient": "#8b5cf6",
-    "closed_form_discrete": "#b8860b",
-}
+#: In the order of the catalogue's families.
+_FAMILY_COLOURS = [
+    "#0369a1",
+    "#c2410c",
+    "#0f8a5f",
+    "#be185d",
+    "#8b5cf6",
+    "#14808a",
+    "#65a30d",
+    "#92400e",
+    "#b8860b",
+    "#475569",
+]
 _VARIANTS = ["#0369a1", "#0f8a5f", "#8b5cf6", "#b8860b", "#be185d", "#14808a"]
 _DASHES = ["--", "-.", (0, (1, 1)), (0, (5, 1)), (0, (3, 1, 1, 1)), ":"]
 _MARKERS = ["^", "D", "P", "X", "<", ">"]
@@ -78,6 +84,11 @@ def label(arm: str) -> str:
     """How an arm is called in a figure: the short name of a paper, else its own name."""
     known = catalogue.load()
     return known[arm].short if arm in known else arm
+
+
+def family_colour(family: str) -> str:
+    """The colour of a family of papers, where many papers share a figure."""
+    return _FAMILY_COLOURS[list(catalogue.FAMILIES).index(family)]
 
 
 def render(figure: Figure, kind: str) -> bytes:
