@@ -58,7 +58,21 @@ def compute_gradient(rule: LearningRule, batch, seed: int = 0) -> list[Tensor]:
 
 
 def alignment(rule: LearningRule, batch) -> list[float]:
-    """Cosine between credit and true gradient, per unit (1: the same direction)."""
-    credits = compute_credit(rule, batch)
-    gradients = compute_gradient(rule, batch)
-    return [cosine(c, g) for c, g in zip(credits, gradients, strict=True)]
+    """Cosine between credit and true gradient, per unit (1: the same direction).
+
+    Parameters that the objective does not depend on, such as learned feedback weights,
+    have no gradient and are left out; a unit of only such parameters gets 0.
+    """
+    with untouched(rule):
+        rule.objective(batch).backward()
+        gradients = {p: p.grad for p in rule.parameters() if p.grad is not None}
+    with untouched(rule):
+        rule.credit(batch)
+        credits = {p: p.grad for p in gradients if p.grad is not None}
+    found = []
+    for unit in rule.units:
+        used = [p for p in unit.parameters() if p in gradients]
+        given = [credits.get(p, torch.zeros_like(p)).flatten() for p in used]
+        true = [gradients[p].flatten() for p in used]
+        found.append(cosine(torch.cat(given), torch.cat(true)) if used else 0.0)
+    return found

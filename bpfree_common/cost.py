@@ -180,7 +180,9 @@ class Passes:
         return hook
 
     def _after(self, index: int):
-        def hook(unit, inputs, output) -> None:
+        def hook(unit, inputs, output):
+            if torch.is_tensor(output) and output.requires_grad and output._is_view():
+                output = output.clone()  # a view changed in place would lose its hook
             first = next(t for t in tree_leaves(output) if torch.is_tensor(t))
             share = _rows(first) / self.rows
             tangent = _has_tangent(first)
@@ -191,6 +193,7 @@ class Passes:
                 self._count_backward(first, index, share)
             else:
                 self.counts["evaluations"][index] += share
+            return output
 
         return hook
 

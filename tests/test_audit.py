@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from bpfree_common import Backprop, Frozen, LearningRule, cnn, mlp, sgd
+from bpfree_common.alignment import alignment
 from bpfree_common.audit import audit, dependence, transport
 from bpfree_common.errors import AuditMismatch, ContractError
 
@@ -189,3 +190,25 @@ def test_a_parameter_outside_the_units_is_refused():
 
     with pytest.raises(ContractError, match="'extra' belongs to no unit"):
         Stray(mlp(sizes(2)), sgd(0.1)).check_contract()
+
+
+class WithFeedback(Backprop):
+    """Backpropagation whose units also decay weights that nothing else uses."""
+
+    def __init__(self, units, optimizer):
+        for unit in units:
+            unit.register_parameter("feedback", torch.nn.Parameter(torch.ones(50)))
+        super().__init__(units, optimizer)
+
+    def credit(self, batch):
+        logged = super().credit(batch)
+        for unit in self.units:
+            unit.feedback.grad = unit.feedback.detach()
+        return logged
+
+
+def test_alignment_leaves_out_what_the_objective_does_not_depend_on():
+    torch.manual_seed(0)
+    rule = WithFeedback(mlp([8, 6, 3]), sgd(0.1))
+    found = alignment(rule, (torch.randn(5, 8), torch.arange(5) % 3))
+    assert found == pytest.approx([1, 1])

@@ -159,3 +159,29 @@ def test_a_period_averages_work_takes_the_peak_of_bytes_and_moves_no_counter():
     assert (two.forward, two.backward) == (one.forward / 2, one.backward / 2)
     assert (two.saved_bytes, two.crossings) == (one.saved_bytes, one.crossings)
     assert half.steps == 0
+
+
+class Flat(torch.nn.Module):
+    """A layer whose output is a view, as that of `flatten` is."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.linear = torch.nn.Linear(inputs, outputs)
+
+    def forward(self, x):
+        return self.linear(x[None]).flatten(0, 1)
+
+
+class InPlace(Backprop):
+    """Applies its activation in place, after the unit."""
+
+    def forward(self, x):
+        for unit in self.units:
+            x = torch.relu_(unit(x))
+        return x
+
+
+def test_a_backward_pass_through_a_view_changed_in_place_is_counted():
+    units = torch.nn.ModuleList([Flat(20, 16), Flat(16, 3)])
+    counted = measure(InPlace(units, sgd(0.1)), BATCH)
+    assert (counted.forward, counted.backward) == (1, 1)
