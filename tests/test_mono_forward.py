@@ -1,0 +1,167 @@
+"""Mono-Forward: identities hold, defects are caught, the audit sees what it must."""
+
+import pytest
+import torch
+from support import assert_caught, assert_identities_hold
+
+from bpfree_common import Backprop, adam, catalogue, cnn, loader, mlp
+from bpfree_common.alignment import compute_credit
+from bpfree_common.audit import audit
+
+SLUG = "mono_forward"
+CLOSED_FORM = "the closed form equals automatic differentiation"
+
+# one layer's turn with automatic differentiation, and the same without the cut
+TURN = """a = unit(a.detach())  # nothing flows back from here
+            loss = F.cross_entropy(unit.goodness(a), y)
+            loss.backward()"""
+LEAKY_TURN = """a = unit(a)
+            loss = F.cross_entropy(unit.goodness(a), y)
+            loss.backward(retain_graph=True)"""
+
+MUTATIONS = {
+    "uphill": (
+        ".sub_(Y).div_(len(Y))",
+        ".sub_(Y).div_(-len(Y))",
+        CLOSED_FORM,
+    ),
+    "sum for mean": (".div_(len(Y))", "", CLOSED_FORM),
+    "goodness for probabilities": ("torch.softmax(G, 1)", "G.clone()", CLOSED_FORM),
+    "missing slope": (".mul_(a > 0)", "", CLOSED_FORM),
+    "bias averaged": ("delta.sum(0)", "delta.mean(0)", CLOSED_FORM),
+    "projection ascends": ("E.T @ a", "E.T @ -a", CLOSED_FORM),
+    "feedback by signs": ("(E @ M)", "(E @ M.sign())", CLOSED_FORM),
+    "missing detach": (TURN, LEAKY_TURN, CLOSED_FORM),
+    "only the last loss": (
+        "sum(losses).backward()",
+        "losses[-1].backward()",
+        "deep supervision: M and the last layer learn as in MF",
+    ),
+    "layers learn too long": (
+        "// self.steps,",
+        "// (2 * self.steps),",
+        "greedy: only one layer learns",
+    ),
+    "projections not fixed": (
+        "requires_grad_(learned)",
+        "requires_grad_(True)",
+        "fixed projections get no credit",
+    ),
+    "mean read-out": (
+        "self.goodness(x).sum(0)",
+        "self.goodness(x).mean(0)",
+        "prediction:",
+    ),
+}
+
+
+def test_identities_of_mono_forward_hold():
+    assert_identities_hold(SLUG)
+
+
+@pytest.mark.parametrize("defect", MUTATIONS)
+def test_a_defect_of_mono_forward_is_caught(defect):
+    assert_caught(SLUG, *MUTATIONS[defect])
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return loader.build(catalogue.get(SLUG).path, "intact_mono_forward")
+
+
+def probe_audit(paper, rule):
+    """Wide enough that every projection has inputs it has never seen."""
+    torch.manual_seed(0)
+    probe = (torch.randn(6, 32), torch.arange(6) % 3)
+
+    def build(units):
+        return getattr(paper, rule)(
+            paper.dense_layers([32] * (units + 1) + [3]), adam(1e-3)
+        )
+
+    return audit(build, probe)
+
+
+def test_layers_need_nothing_from_above_and_hold_nothing_for_later(paper):
+    found = probe_audit(paper, "MonoForward")
+    found.expect(crossings=0, locking="none", weight_transport="none")
+    found.expect(memory="none", live_memory="flat", forward=1, backward=0)
+
+
+def test_inside_a_layer_the_projection_carries_the_error_backward(paper):
+    found = probe_audit(paper, "MonoForward")
+    assert all(found.transport[l][l] > 0 for l in range(4))
+    torch.manual_seed(0)
+    probe = (torch.randn(6, 32), torch.arange(6) % 3)
+    theirs = audit(lambda u: Backprop(mlp([32] * u + [3]), adam(1e-3)), probe)
+    assert all(theirs.transport[l][l] == 0 for l in range(4))
+
+
+def test_local_graphs_save_one_layer_at_any_depth(paper):
+    found = probe_audit(paper, "LocalGraphs")
+    found.expect(crossings=0, locking="none", weight_transport="none")
+    found.expect(memory="flat", live_memory="flat", forward=1, backward=1)
+
+
+def test_deep_supervision_is_as_global_as_backprop(paper):
+    probe_audit(paper, "DeepSupervision").expect(
+        crossings=3, locking="full", weight_transport="full", memory="linear"
+    )
+
+
+def test_a_forgotten_detach_is_caught_by_the_audit():
+    path = catalogue.get(SLUG).path
+    leaky = loader.build(path, "leaky_mono_forward", replace=(TURN, LEAKY_TURN))
+    found = probe_audit(leaky, "LocalGraphs")
+    assert found.crossings == 3
+    assert found.locking == "full"
+    assert found.memory == "linear"
+
+
+def test_convolutional_blocks_have_the_weights_of_the_baseline(paper):
+    torch.manual_seed(0)
+    rule = paper.build_conv((3, 16, 16), [4, 8, 8], 10, adam(1e-3))
+    rule.check_contract()
+    theirs = cnn((3, 16, 16), [4, 8, 8], 10)
+    for ours, conv in zip(rule.units, theirs, strict=False):
+        assert ours.body[0].weight.shape == conv[0].weight.shape
+    assert rule.units[-1].M.weight.shape == theirs[-1][1].weight.shape
+    assert rule.predict(torch.randn(2, 3, 16, 16)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("hidden", [1, 2, 9])
+def test_the_dense_builder_works_at_any_depth_and_predicts_differentiably(paper, hidden):
+    torch.manual_seed(0)
+    rule = paper.build_dense([12] + [8] * hidden + [4], adam(1e-3))
+    rule.check_contract()
+    rule.predict(torch.randn(5, 12)).sum().backward()
+    assert rule.units[0].body[0].weight.grad is not None
+
+
+def test_greedy_training_leaves_the_frozen_layers_alone(paper):
+    torch.manual_seed(0)
+    rule = paper.GreedyMonoForward(paper.dense_layers([12, 8, 8, 4]), adam(1e-2), steps=3)
+    batch = (torch.randn(6, 12), torch.arange(6) % 4)
+    optimizer = rule.configure_optimizers()
+    moved = []
+    for _ in range(6):
+        before = [compute_vector(unit) for unit in rule.units]
+        optimizer.zero_grad(set_to_none=True)
+        rule.credit(batch)
+        optimizer.step()
+        after = [compute_vector(unit) for unit in rule.units]
+        moved.append([not torch.equal(a, b) for a, b in zip(before, after, strict=True)])
+    assert moved == [[True, False]] * 3 + [[False, True]] * 3
+
+
+def compute_vector(unit):
+    return torch.cat([p.detach().clone().flatten() for p in unit.parameters()])
+
+
+def test_the_audit_may_ask_a_greedy_rule_twice(paper):
+    torch.manual_seed(0)
+    rule = paper.GreedyMonoForward(paper.dense_layers([12, 8, 8, 4]), adam(1e-2), steps=1)
+    batch = (torch.randn(6, 12), torch.arange(6) % 4)
+    first, again = compute_credit(rule, batch), compute_credit(rule, batch)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert rule.done == 0
