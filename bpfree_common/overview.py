@@ -185,6 +185,7 @@ def claims_table(found: dict[str, dict]) -> pd.DataFrame:
         for record in found.values()
         for claim in record["claims"]
     ]
+    pd.set_option("display.max_rows", None)  # sixty rows are not all claims
     return pd.DataFrame(rows).set_index("paper") if rows else pd.DataFrame()
 
 
