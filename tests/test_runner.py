@@ -216,6 +216,8 @@ def test_an_interrupt_stops_everything_and_says_so(project):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # a job in the background inherits an ignored SIGINT
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert wait_until(lambda: list(project.pids.iterdir()))
     process.send_signal(signal.SIGINT)
