@@ -219,6 +219,16 @@ def _official(name: str, x, y, x_test, y_test, validation: int) -> Data:
     )
 
 
+def random_split(
+    name: str, classes: int, x: Tensor, y: Tensor, train: float, val: float
+) -> Data:
+    """Shares `train` and `val` of the samples, drawn once and for all; the rest test."""
+    order = torch.from_numpy(np.random.default_rng(SPLIT_SEED).permutation(len(y)))
+    a, b = int(train * len(y)), int((train + val) * len(y))
+    parts = order[:a], order[a:b], order[b:]
+    return Data(name, classes, *[t for part in parts for t in (x[part], y[part])])
+
+
 def _data(name: str, *arrays: np.ndarray) -> Data:
     x = [torch.from_numpy(a.astype(np.float32)) for a in arrays[::2]]
     y = [torch.from_numpy(a.astype(np.int64)) for a in arrays[1::2]]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from bpfree_common import paths
+from bpfree_common import paths, progress
 from bpfree_common.errors import DataError
 
 
@@ -96,7 +96,7 @@ def _download(file: dict, dataset: str) -> Path:
 
     pooch.get_logger().setLevel("ERROR")
     target = paths.cache() / "data" / file["name"]
-    print(f"downloading {file['url']}", flush=True)
+    progress.announce(f"downloading {file['url']}")
     try:
         if file.get("folder"):
             archive = pooch.retrieve(file["url"], None, path=target.parent)

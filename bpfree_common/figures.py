@@ -99,11 +99,17 @@ def render(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write `name.png` and `name.svg` into `folder`."""
+def save(figure: Figure, folder: Path, name: str) -> bytes:
+    """Write `name.png` and `name.svg` into `folder`; return the PNG.
+
+    The layout, half of the work, is solved for the first and kept for the second.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for kind in ("png", "svg"):
-        (folder / f"{name}.{kind}").write_bytes(render(figure, kind))
+    png = render(figure, "png")
+    figure.set_layout_engine("none")
+    (folder / f"{name}.png").write_bytes(png)
+    (folder / f"{name}.svg").write_bytes(render(figure, "svg"))
+    return png
 
 
 def band(ax, x, runs: np.ndarray, style: dict, text: str) -> None:

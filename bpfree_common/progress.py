@@ -25,6 +25,17 @@ def report(stage: str, epoch: int, epochs: int) -> None:
     part.replace(target)
 
 
+def announce(text: str) -> None:
+    """Say what is going on, in the runner's live view or, without a runner, on stdout.
+
+    Nothing goes into a report: the next run may not need to download what this one does.
+    """
+    if "BPFREE_PROGRESS" in os.environ:
+        report(text, 1, 1)
+    else:
+        print(text, flush=True)
+
+
 def read(path: Path) -> dict:
     """The last report in `path`; empty when there is none yet."""
     try:

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from bpfree_common import datasets
-from bpfree_common.data import SPLIT_SEED, Data
+from bpfree_common.data import Data, random_split
 
 
 def load_ratings(name: str = "movielens-100k") -> Data:
@@ -25,7 +25,4 @@ def load_ratings(name: str = "movielens-100k") -> Data:
         ).to_numpy()
     x = torch.from_numpy(table[:, :2].astype(np.int64) - 1)
     y = torch.from_numpy((table[:, 2] >= 4).astype(np.int64))
-    order = torch.from_numpy(np.random.default_rng(SPLIT_SEED).permutation(len(y)))
-    a, b = int(0.8 * len(y)), int(0.9 * len(y))
-    parts = [order[:a], order[a:b], order[b:]]
-    return Data(name, 2, *[t for part in parts for t in (x[part], y[part])])
+    return random_split(name, 2, x, y, train=0.8, val=0.1)

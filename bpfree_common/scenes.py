@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from bpfree_common import datasets
-from bpfree_common.data import SPLIT_SEED, Data
+from bpfree_common.data import Data, random_split
 
 
 def load_photo(name: str = "photo", step: int = 4) -> Data:
@@ -24,10 +24,7 @@ def load_photo(name: str = "photo", step: int = 4) -> Data:
     place = np.stack([2 * columns - width + 1, 2 * rows - height + 1], -1)
     x = torch.from_numpy((place / max(height, width)).astype(np.float32)).flatten(0, 1)
     y = torch.from_numpy(pixels).flatten(0, 1)
-    order = torch.from_numpy(np.random.default_rng(SPLIT_SEED).permutation(len(y)))
-    a, b = int(0.6 * len(y)), int(0.8 * len(y))
-    parts = [order[:a], order[a:b], order[b:]]
-    return Data(name, 3, *[t for part in parts for t in (x[part], y[part])])
+    return random_split(name, 3, x, y, train=0.6, val=0.2)
 
 
 def load_views(name: str = "nerf-lego", step: int = 1) -> Data:

@@ -5,6 +5,7 @@ hands out data, trains a rule beside its controls, measures cost and credit, kee
 and claims, and writes the record as its last act.
 """
 
+import math
 import os
 import platform
 import sys
@@ -86,6 +87,8 @@ class Study:
     def __init__(self, slug: str, namespace: dict):
         training.silence()
         figures.use_style()
+        # dying weights and activities become subnormal, which CPUs compute 100 x slower
+        torch.set_flush_denormal(True)
         self._start = time.perf_counter()
         self.slug = slug
         self.entry = catalogue.get(slug)
@@ -138,9 +141,9 @@ class Study:
         """Show a figure with its caption and keep it as PNG and SVG."""
         if any(kept["name"] == name for kept in self._figures):
             raise ValueError(f"there is already a figure {name!r}: choose another name")
-        figures.save(figure, self.folder / "figures", name)
+        png = figures.save(figure, self.folder / "figures", name)
         self._figures.append({"name": name, "caption": caption})
-        display(Image(figures.render(figure, "png"), alt=caption))
+        display(Image(png, alt=caption))
         display(Markdown(f"*{caption}*"))
         plt.close(figure)
 
@@ -191,14 +194,15 @@ class Study:
         task: Data,
         epochs: int,
         batch_size: int,
-        grid: list[float],
+        grid: list[float] | list[dict],
         seeds: list[int] | None = None,
         track_alignment: bool = False,
     ) -> list[training.Run]:
         """Train one arm as `compare` does: the way for side experiments.
 
         Its grid, curves and times go to the record under the name `arm`, which no other
-        arm may have. seeds: the study's, unless told. Returns one run per seed.
+        arm may have. grid: learning rates, or whole settings for ``build(**setting)``,
+        with `lr` among them. seeds: the study's, unless told. Returns one run per seed.
         """
         if arm in self._parts["tuning"]:
             raise ContractError(f"there is already an arm {arm!r}: choose another name")
@@ -206,16 +210,16 @@ class Study:
         seeds = self.seeds if seeds is None else seeds
         options = {"epochs": epochs, "batch_size": batch_size}
         options["track_alignment"] = track_alignment
-        first = [self._run(arm, build, lr, task, seeds[0], options) for lr in grid]
+        settings = [each if isinstance(each, dict) else {"lr": each} for each in grid]
+        first = [self._run(arm, build, s, task, seeds[0], options) for s in settings]
         best = max(first, key=lambda run: run.validation)
         runs = [best] + [
-            self._run(arm, build, best.hyper["lr"], task, seed, options)
-            for seed in seeds[1:]
+            self._run(arm, build, best.hyper, task, seed, options) for seed in seeds[1:]
         ]
         self._parts["tuning"][arm] = {
             "grid": [run.hyper | {"validation": run.validation} for run in first],
             "chosen": best.hyper,
-            "at_edge": len(grid) > 2 and best.hyper["lr"] in (min(grid), max(grid)),
+            "at_edge": _at_edge(best.hyper, settings),
         }
         self._parts["curves"][arm] = [_rounded(run.history) for run in runs]
         self._parts["timing"][arm] = {
@@ -223,14 +227,11 @@ class Study:
         }
         return runs
 
-    def _run(self, arm: str, build, lr: float, task, seed: int, options) -> training.Run:
-        keep = (
-            self.checkpoints / f"{arm.replace('/', '-')}-{lr:g}-{seed}"
-            if self.profile == "paper"
-            else None
-        )
+    def _run(self, arm: str, build, hyper: dict, task, seed: int, options):
+        name = "-".join([arm.replace("/", "-"), *map(str, hyper.values()), str(seed)])
+        keep = self.checkpoints / name if self.profile == "paper" else None
         return training.train_arm(
-            arm, build, {"lr": lr}, task, seed, checkpoint=keep, **options
+            arm, build, hyper, task, seed, checkpoint=keep, **options
         )
 
     @cached_property
@@ -269,7 +270,6 @@ class Study:
             }
         ratios = costing.step_time_ratios(rules, baseline, batch)
         self._parts["timing"].setdefault("step_time_ratio", {}).update(ratios)
-        self._parts["timing"]["step_batch"] = len(batch[1])
         return self._cost_table(list(rules))
 
     def counted(self, arm: str) -> dict:
@@ -322,6 +322,31 @@ class Study:
         rows = {figures.label(arm): a for arm, a in self._parts["audit"].items()}
         table = pd.DataFrame.from_dict(rows, orient="index")
         return table[list(columns)].rename(columns=columns)
+
+    def audit_figure(
+        self, audits: dict[str, auditing.Audit], unit: str = "unit", note: str = ""
+    ) -> None:
+        """Show and keep what the audit found of dependence and weight transport.
+
+        unit: what a reader calls a unit. note: sentences to end the caption.
+        """
+        caption = (
+            f"Whose weights each {unit}'s credit depends on (above) and whose it uses "
+            f"without any forward pass showing them (below). Orange: {unit}s that come "
+            f"later in the forward pass. {note}"
+        )
+        drawn = figures.audit_matrices(audits, self.style)
+        self.figure(drawn, "audit", caption.strip())
+
+    def memory_figure(self, audits: dict[str, auditing.Audit], note: str = "") -> None:
+        """Show and keep how the bytes of a step grow with the probe network's depth."""
+        caption = (
+            "Peak bytes of one step against depth, on the probe network: what autograd "
+            "saves for a backward pass (left) and everything that the step creates but "
+            f"the credits (right). {note}"
+        )
+        drawn = figures.memory_growth(audits, self.style)
+        self.figure(drawn, "memory", caption.strip())
 
     # --- claims and record -----------------------------------------------------------
 
@@ -418,13 +443,23 @@ def environment() -> dict:
     }
 
 
+def _at_edge(chosen: dict, settings: list[dict]) -> bool:
+    """Whether no lower, or no higher, of three or more rates was tried, else equal."""
+    rates = [s["lr"] for s in settings if s | {"lr": chosen["lr"]} == chosen]
+    return len(rates) > 2 and chosen["lr"] in (min(rates), max(rates))
+
+
 def _rounded(history: list[dict]) -> dict[str, list]:
-    """History rows as columns; alignment rows are lists per unit."""
+    """History rows as columns; alignment rows are lists per unit.
+
+    What a diverged run logs is no number: None, as JSON has none for it.
+    """
     columns: dict[str, list] = {}
     for row in history:
         for name, value in row.items():
             value = [round(v, 5) for v in value] if isinstance(value, list) else value
-            value = round(value, 6) if isinstance(value, float) else value
+            if isinstance(value, float):
+                value = round(value, 6) if math.isfinite(value) else None
             columns.setdefault(name, []).append(value)
     return columns
 

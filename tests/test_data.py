@@ -6,7 +6,15 @@ import os
 import pytest
 import torch
 
-from bpfree_common import catalogue, data, datasets, ratings, scenes, sequences
+from bpfree_common import (
+    catalogue,
+    data,
+    datasets,
+    progress,
+    ratings,
+    scenes,
+    sequences,
+)
 from bpfree_common.__main__ import main
 from bpfree_common.errors import DataError
 from bpfree_common.training import Batches
@@ -273,3 +281,14 @@ def test_evaluation_batches_cover_everything_in_order():
     x, y = torch.arange(7.0)[:, None], torch.arange(7)
     labels = torch.cat([labels for _, labels in Batches(x, y, 3)])
     assert labels.tolist() == list(range(7))
+
+
+def test_a_download_shows_in_the_runner_and_not_in_the_report(
+    tmp_path, monkeypatch, capsys
+):
+    progress.announce("downloading mnist")
+    assert capsys.readouterr().out == "downloading mnist\n"
+    monkeypatch.setenv("BPFREE_PROGRESS", str(tmp_path / "progress.json"))
+    progress.announce("downloading mnist")
+    assert capsys.readouterr().out == ""
+    assert progress.read(tmp_path / "progress.json")["stage"] == "downloading mnist"
