@@ -1,4 +1,4 @@
-"""Shared fixtures: a small project of its own in a temporary folder."""
+"""Shared fixtures: a paper's rule, and a small project in a temporary folder."""
 
 import json
 import os
@@ -6,8 +6,11 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from bpfree_common import load_rule
 
 TINY = """
 import json, os
@@ -110,6 +113,12 @@ class Project:
             return None
         notebook = json.loads((folder / f"{slug}.ipynb").read_text())
         return notebook, json.loads((folder / "record.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def paper(request: pytest.FixtureRequest) -> ModuleType:
+    """The rule cells of the paper that the test file names as its SLUG."""
+    return load_rule(request.module.SLUG)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import traceback
 
 import pytest
 
-from bpfree_common import catalogue, loader, notebook, records
+from bpfree_common import LearningRule, catalogue, loader, notebook, records
 from bpfree_common.errors import CatalogueError, ReportError
 
 
@@ -147,7 +147,7 @@ def test_where_a_stream_was_cut_is_not_a_difference(cut):
 def test_a_rule_is_imported_from_its_notebook_once():
     module = loader.load_rule("template")
     assert module is loader.load_rule("template")
-    assert issubclass(module.RandomReadout, object)
+    assert issubclass(module.RandomReadout, LearningRule)
     assert not hasattr(module, "study"), "only the rule cells are run"
 
 

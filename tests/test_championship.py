@@ -23,25 +23,47 @@ def test_the_championship_lists_every_rule_that_can_be_built():
 
 
 @pytest.mark.parametrize("slug", DENSE)
-@pytest.mark.parametrize("hidden", [1, 4])
+@pytest.mark.parametrize("hidden", [1, 2, 4, 9])
 def test_a_dense_rule_is_built_at_any_depth(slug, hidden):
     torch.manual_seed(0)
     rule = load_rule(slug).build_dense([20, *[16] * hidden, 5], adam(1e-3))
     check(rule, torch.rand(8, 20))
 
 
-@pytest.mark.parametrize("slug", CONV)
-@pytest.mark.parametrize("channels", [[4, 6], [4, 6, 8]])
-def test_a_convolutional_rule_is_built_at_any_depth(slug, channels):
+@pytest.mark.parametrize("slug", ["foton", "pepita", "target_projection"])
+def test_a_dense_rule_is_built_without_a_hidden_layer(slug):
     torch.manual_seed(0)
-    rule = load_rule(slug).build_conv((3, 16, 16), channels, 5, adam(1e-3))
-    check(rule, torch.rand(8, 3, 16, 16))
+    rule = load_rule(slug).build_dense([20, 5], adam(1e-3))
+    check(rule, torch.rand(8, 20))
+
+
+@pytest.mark.parametrize("slug", CONV)
+@pytest.mark.parametrize(
+    ("channels", "shape"),
+    [
+        ([4], (3, 8, 8)),
+        ([4, 6], (3, 8, 8)),
+        ([4, 6], (3, 16, 16)),
+        ([4, 6, 8], (3, 16, 16)),
+        ([4] * 5, (1, 32, 32)),  # down to one pixel
+    ],
+)
+def test_a_convolutional_rule_is_built_at_any_depth(slug, channels, shape):
+    torch.manual_seed(0)
+    rule = load_rule(slug).build_conv(shape, channels, 5, adam(1e-3))
+    check(rule, torch.rand(8, *shape))
 
 
 def check(rule, x):
+    """Every parameter learns, and predictions are differentiable scores."""
     rule.check_contract()
     rule.credit((x, torch.arange(8) % 5))
-    learning = [p for p in rule.parameters() if p.grad is not None]
-    assert learning
-    assert all(p.grad.shape == p.shape and p.grad.isfinite().all() for p in learning)
-    assert rule.predict(x).shape == (8, 5)
+    for name, p in rule.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.isfinite().all(), name
+        assert p.grad.any(), name
+    rule.zero_grad()
+    scores = rule.predict(x)
+    assert scores.shape == (8, 5)
+    scores.sum().backward()
+    assert any(p.grad is not None for p in rule.units[0].parameters())

@@ -3,6 +3,7 @@
 import pytest
 from support import assert_caught, assert_identities_hold
 
+SLUG = "comq"
 BRUTE_FORCE = "a code update is the best of all 2^b codes (brute force)"
 EQUAL_FORMS = "G and explicit residuals give identical codes, in both orders"
 ON_GRID = "weights that already lie on the grid are left alone"
@@ -46,13 +47,18 @@ MUTATIONS = {
         "C[k, k + 1 :] * 0",
         EQUAL_FORMS,
     ),
+    "0 / 0 where an input never fires": (
+        "C[k, k].clamp_min(1e-30)",
+        "C[k, k]",
+        "an input that never fires keeps its rounded code",
+    ),
 }
 
 
 def test_identities_of_comq_hold():
-    assert_identities_hold("comq")
+    assert_identities_hold(SLUG)
 
 
 @pytest.mark.parametrize("defect", MUTATIONS)
 def test_a_defect_of_comq_is_caught(defect):
-    assert_caught("comq", *MUTATIONS[defect])
+    assert_caught(SLUG, *MUTATIONS[defect])

@@ -1,8 +1,10 @@
 """Conventions that keep sixty notebooks one collection."""
 
+import importlib
 import re
 import tomllib
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,6 +14,7 @@ from bpfree_common import catalogue, notebook, paths, records
 
 ENTRIES = catalogue.load()
 PAPERS = [slug for slug, entry in ENTRIES.items() if entry.is_paper]
+REPORTED = [s for s, e in ENTRIES.items() if e.reads_records or "standard" in e.profiles]
 PROJECT = tomllib.loads((paths.PROJECT / "pyproject.toml").read_text())["project"]
 
 
@@ -53,7 +56,7 @@ def test_a_paper_has_the_anatomy(slug):
 
 
 @pytest.mark.parametrize("slug", PAPERS)
-def test_a_paper_is_described_claimed_and_tested(slug):
+def test_a_paper_is_described_and_claimed(slug):
     entry = ENTRIES[slug]
     for name in ("title", "short", "authors", "year", "venue", "idea", "headline"):
         assert getattr(entry, name), f"papers.yaml, {slug}: no {name}"
@@ -62,9 +65,20 @@ def test_a_paper_is_described_claimed_and_tested(slug):
     assert "standard" in entry.profiles
     for profile in ("quick", *entry.profiles):
         entry.resolve(profile)  # every value declared, typed and in range
-    text = (paths.PROJECT / "tests" / f"test_{slug}.py").read_text()
-    assert "assert_identities_hold" in text
-    assert "assert_caught" in text
+
+
+@pytest.mark.parametrize("slug", PAPERS)
+def test_a_paper_is_tested_by_three_defects_that_fail_one_identity_each(slug):
+    tests = importlib.import_module(f"test_{slug}")
+    record = records.load(slug, "standard", paths.PROJECT / "reports")
+    names = [identity["name"] for identity in record["identities"]]
+    failing = [identity for _, _, identity in tests.MUTATIONS.values()]
+    assert len(failing) >= 3
+    for identity in failing:
+        assert sum(identity in name for name in names) == 1, identity
+    text = Path(tests.__file__).read_text()
+    assert "    assert_identities_hold(SLUG)\n" in text
+    assert "    assert_caught(SLUG, *MUTATIONS[defect])\n" in text
 
 
 def test_every_notebook_is_in_the_catalogue():
@@ -122,7 +136,7 @@ def test_the_conda_environment_is_a_wrapper_over_the_same_pins():
 # --- reports ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("slug", [*PAPERS, "overview"])
+@pytest.mark.parametrize("slug", REPORTED)
 def test_no_committed_report_is_stale(slug):
     assert records.stale(slug, "standard", paths.PROJECT / "reports") is None
 

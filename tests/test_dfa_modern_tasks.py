@@ -2,9 +2,15 @@
 
 import pytest
 import torch
-from support import assert_caught, assert_identities_hold
+from support import (
+    assert_caught,
+    assert_identities_hold,
+    mutant,
+    small_batch,
+    small_sizes,
+    take_steps,
+)
 
-from bpfree_common import catalogue, loader
 from bpfree_common.alignment import compute_credit
 from bpfree_common.audit import audit
 from bpfree_common.baselines import Backprop
@@ -24,12 +30,11 @@ CUT = """            h = points[-1].detach()  # and a cut after it
         if self.source == "hidden":
             h.requires_grad_()
         o = self.units[-1](h)
-        seen = o.detach().requires_grad_()
-        loss = self.loss(self.read(seen, x), y)
-        (e,) = torch.autograd.grad(loss, seen)
-        o.backward(e)"""
+        o.retain_grad()
+        loss = self.loss(self.read(o, x), y)
+        loss.backward()"""
 LEAK = CUT.replace(".detach()  # and", " * 1  # no").replace(
-    "o.backward(e)", "o.backward(e, retain_graph=True)"
+    "loss.backward()", "loss.backward(retain_graph=True)"
 )
 
 MUTATIONS = {
@@ -46,9 +51,18 @@ MUTATIONS = {
     "last columns": ("P[:, :n], x", "P[:, -n:], x", CLOSED_FORM),
     "sum over rows": (" / r**0.5", "", ROWS),
     "rows out of order": ("signal.repeat_interleave(r, 0)", "signal.repeat(r, 1)", ROWS),
-    "read-out too fast": ("o.backward(e)", "o.backward(2 * e)", ONE_POINT),
+    "read-out too fast": (
+        "loss.backward()  #",
+        "loss.backward(), [p.grad.mul_(2) for p in self.units[-1].parameters()]  #",
+        ONE_POINT,
+    ),
     "activity for gradient": ("else h.grad", "else h.detach()", HIDDEN),
     "ones for the identity": ("torch.eye(outputs", "torch.ones(outputs", HIDDEN),
+    "baseline twice as fast": (
+        "loss = self.objective(batch)",
+        "loss = 2 * self.objective(batch)",
+        "without cuts and feedback the rule is backpropagation",
+    ),
 }
 
 
@@ -64,36 +78,22 @@ def test_a_defect_of_dfa_modern_tasks_is_caught(defect):
 # --- the audit -------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def rules():
-    return loader.load_rule(SLUG)
-
-
-def probe_batch():
-    torch.manual_seed(0)
-    return torch.randn(6, 16), torch.tensor([0, 1, 2, 0, 1, 2])
-
-
-def sizes(units):
-    return [16] + [12] * (units - 1) + [3]
-
-
 def audited(build):
-    return audit(build, probe_batch(), depths=(2, 4))
+    return audit(build, small_batch(), depths=(2, 4))
 
 
-def test_feedback_from_the_output_is_clean_but_locked(rules):
-    audited(lambda n: rules.build_dense(sizes(n), adam(1e-3))).expect(
+def test_feedback_from_the_output_is_clean_but_locked(paper):
+    audited(lambda n: paper.build_dense(small_sizes(n - 1), adam(1e-3))).expect(
         crossings=0, locking="full", weight_transport="none", forward=1, backward=1
     )
 
 
-def test_feedback_from_the_read_outs_input_transports_the_read_out_and_no_more(rules):
-    found = audited(
-        lambda n: rules.DirectFeedback(
-            mlp(sizes(n)), adam(1e-3), sizes(n)[1:], source="hidden"
-        )
-    )
+def test_feedback_from_the_read_outs_input_transports_the_read_out_and_no_more(paper):
+    def build(n):
+        sizes = small_sizes(n - 1)
+        return paper.DirectFeedback(mlp(sizes), adam(1e-3), sizes[1:], source="hidden")
+
+    found = audited(build)
     assert (found.crossings, found.weight_transport) == (1, "part")
     transport = torch.tensor(found.transport)
     assert (transport[:-1, -1] > 0).all()  # every hidden unit uses the read-out
@@ -101,38 +101,34 @@ def test_feedback_from_the_read_outs_input_transports_the_read_out_and_no_more(r
 
 
 def test_a_missing_cut_is_caught_by_the_audit():
-    path = catalogue.get(SLUG).path
-    mutant = loader.build(path, "leaking_dfa_modern_tasks", replace=(CUT, LEAK))
-    found = audited(lambda n: mutant.build_dense(sizes(n), adam(1e-3)))
+    leaky = mutant(SLUG, CUT, LEAK)
+    found = audited(lambda n: leaky.build_dense(small_sizes(n - 1), adam(1e-3)))
     assert (found.crossings, found.weight_transport) == (3, "full")
 
 
-def test_the_shallow_control_trains_the_last_unit_alone(rules):
+def test_the_shallow_control_trains_the_last_unit_alone(paper):
     torch.manual_seed(0)
-    rule = rules.DirectFeedback(mlp(sizes(4)), adam(1e-3), sizes(4)[1:], mode="shallow")
-    credits = compute_credit(rule, probe_batch())
+    sizes = small_sizes(3)
+    rule = paper.DirectFeedback(mlp(sizes), adam(1e-3), sizes[1:], mode="shallow")
+    credits = compute_credit(rule, small_batch())
     assert all(not c.any() for c in credits[:-1])
     assert credits[-1].any()
     (group,) = rule.configure_optimizers().param_groups
     assert len(group["params"]) == 2
 
 
-def test_a_step_costs_no_more_than_backpropagation_plus_one_small_product(rules):
-    n, batch = 5, probe_batch()
-    ours = measure(rules.build_dense(sizes(n), adam(1e-3)), batch)
-    theirs = measure(Backprop(mlp(sizes(n)), adam(1e-3)), batch)
-    across = 2 * len(batch[1]) * (12 * 3 + 12 * 12 * (n - 2))  # BP's products with W^T
-    assert ours.flops == theirs.flops - across + 2 * len(batch[1]) * 3 * 12
+def test_a_step_costs_no_more_than_backpropagation_plus_one_small_product(paper):
+    sizes, (x, y) = small_sizes(4), small_batch()
+    ours = measure(paper.build_dense(sizes, adam(1e-3)), (x, y))
+    theirs = measure(Backprop(mlp(sizes), adam(1e-3)), (x, y))
+    across = 2 * len(y) * (12 * 3 + 12 * 12 * 3)  # BP's products with W^T
+    assert ours.flops == theirs.flops - across + 2 * len(y) * 3 * 12
 
 
-def test_dense_networks_of_any_depth_learn(rules):
+def test_a_deep_dense_network_learns(paper):
     torch.manual_seed(0)
-    rule = rules.build_dense([16, 32, 32, 32, 3], adam(1e-2))
-    batch = probe_batch()
-    optimizer = rule.configure_optimizers()
+    rule = paper.build_dense([16, 32, 32, 32, 3], adam(1e-2))
+    batch = small_batch()
     before = float(rule.objective(batch).detach())
-    for _ in range(50):
-        optimizer.zero_grad()
-        rule.credit(batch)
-        optimizer.step()
+    take_steps(rule, batch, 50)
     assert float(rule.objective(batch).detach()) < before / 5

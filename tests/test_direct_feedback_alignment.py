@@ -2,9 +2,15 @@
 
 import pytest
 import torch
-from support import assert_caught, assert_identities_hold
+from support import (
+    assert_caught,
+    assert_fixed_but_saved,
+    assert_identities_hold,
+    mutant,
+    small_batch,
+    small_sizes,
+)
 
-from bpfree_common import catalogue, loader
 from bpfree_common.audit import audit
 from bpfree_common.baselines import Backprop
 from bpfree_common.cost import measure
@@ -58,6 +64,11 @@ MUTATIONS = {
     "magnitude of the weights leaks": ("W.sign() * (2 /", "W * (2 /", SIGNS_ONLY),
     "brSF keeps its magnitudes": ("else self.draw(W)", "else B", REDRAWN),
     "bias forgotten": ("delta.sum(0)", "0 * delta.sum(0)", CLOSED_FORM),
+    "feedback of one sign": (
+        "torch.randn(classes, n_max)",
+        "torch.rand(classes, n_max)",
+        NORM,
+    ),
 }
 
 
@@ -66,59 +77,47 @@ def test_identities_of_direct_feedback_alignment_hold():
 
 
 @pytest.mark.parametrize("defect", MUTATIONS)
-def test_a_defect_is_caught(defect):
+def test_a_defect_of_direct_feedback_alignment_is_caught(defect):
     assert_caught(SLUG, *MUTATIONS[defect])
 
 
 # --- the audit -------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def rules():
-    return loader.load_rule(SLUG)
-
-
-def probe_batch():
-    torch.manual_seed(0)
-    return torch.randn(6, 16), torch.tensor([0, 1, 2, 0, 1, 2])
-
-
 def units(n):
-    return mlp([16] + [12] * (n - 1) + [3], "tanh", "xavier")
+    return mlp(small_sizes(n - 1), "tanh", "xavier")
 
 
 def audited(build):
-    return audit(build, probe_batch(), depths=(2, 4))
+    return audit(build, small_batch(), depths=(2, 4))
 
 
-def test_dfa_is_clean_of_weight_transport_and_crossings_but_locked(rules):
-    for rule in (rules.DirectFeedbackAlignment, rules.LocalGraphs):
+def test_dfa_is_clean_of_weight_transport_and_crossings_but_locked(paper):
+    for rule in (paper.DirectFeedbackAlignment, paper.LocalGraphs):
         found = audited(lambda n, rule=rule: rule(units(n), sgd(0.1), (16,)))
         assert (found.weight_transport, found.crossings) == ("none", 0)
         assert found.locking == "full"
 
 
-def test_feedback_alignment_has_no_weight_transport(rules):
-    found = audited(lambda n: rules.FeedbackAlignment(units(n), sgd(0.1)))
+def test_feedback_alignment_has_no_weight_transport(paper):
+    found = audited(lambda n: paper.FeedbackAlignment(units(n), sgd(0.1)))
     assert (found.weight_transport, found.locking) == ("none", "full")
 
 
 @pytest.mark.parametrize("kind", ["uSF", "frSF", "brSF"])
-def test_sign_symmetry_is_found_to_transport_weights(rules, kind):
-    found = audited(lambda n: rules.FeedbackAlignment(units(n), sgd(0.1), kind))
+def test_sign_symmetry_is_found_to_transport_weights(paper, kind):
+    found = audited(lambda n: paper.FeedbackAlignment(units(n), sgd(0.1), kind))
     assert found.weight_transport in ("part", "full")
 
 
 def test_feedback_alignment_that_uses_the_forward_weights_is_caught():
-    path = catalogue.get(SLUG).path
-    cheat = ("            return B\n", "            return W\n")
-    mutant = loader.build(path, "cheating_fa", replace=cheat)
-    found = audited(lambda n: mutant.FeedbackAlignment(units(n), sgd(0.1)))
+    cheat = mutant(SLUG, "            return B\n", "            return W\n")
+    found = audited(lambda n: cheat.FeedbackAlignment(units(n), sgd(0.1)))
     assert found.weight_transport == "full"
 
 
-def test_dfa_whose_feedback_follows_the_forward_weights_is_caught(rules):
-    class Cheat(rules.DirectFeedbackAlignment):
+def test_dfa_whose_feedback_follows_the_forward_weights_is_caught(paper):
+    class Cheat(paper.DirectFeedbackAlignment):
         """B is the last weight matrix of this very step."""
 
         def teach(self, h, e):
@@ -133,25 +132,23 @@ def test_dfa_whose_feedback_follows_the_forward_weights_is_caught(rules):
 
 
 def test_a_local_graph_that_leaks_is_caught():
-    path = catalogue.get(SLUG).path
-    leak = ("unit(h.detach())", "unit(h)")
-    mutant = loader.build(path, "leaking_dfa", replace=leak)
-    found = audited(lambda n: mutant.LocalGraphs(units(n), sgd(0.1), (16,)))
+    leak = mutant(SLUG, "unit(h.detach())", "unit(h)")
+    found = audited(lambda n: leak.LocalGraphs(units(n), sgd(0.1), (16,)))
     assert (found.weight_transport, found.crossings) == ("full", 3)
 
 
 # --- memory ----------------------------------------------------------------------------
 
 
-def test_dfa_keeps_one_tensor_per_hidden_layer_just_as_backprop_does(rules):
-    x, y = probe_batch()
-    layer = 4 * len(x) * 12  # bytes of one hidden layer's outputs, float32
+def test_dfa_keeps_one_tensor_per_hidden_layer_just_as_backprop_does(paper):
+    batch = small_batch()
+    layer = 4 * len(batch[0]) * 12  # bytes of one hidden layer's outputs, float32
 
     def live(build, n):
-        return measure(build(n), (x, y)).live_bytes
+        return measure(build(n), batch).live_bytes
 
     def dfa(n):
-        return rules.DirectFeedbackAlignment(units(n), sgd(0.1), (16,))
+        return paper.DirectFeedbackAlignment(units(n), sgd(0.1), (16,))
 
     def backprop(n):
         return Backprop(units(n), sgd(0.1))
@@ -162,11 +159,8 @@ def test_dfa_keeps_one_tensor_per_hidden_layer_just_as_backprop_does(rules):
         assert grown[2] - grown[0] == 5 * layer
 
 
-def test_feedback_matrices_are_buffers_and_survive_a_checkpoint(rules):
+def test_feedback_matrices_are_buffers_and_survive_a_checkpoint(paper):
     torch.manual_seed(0)
-    rule = rules.DirectFeedbackAlignment(units(4), sgd(0.1), (16,))
-    other = rules.DirectFeedbackAlignment(units(4), sgd(0.1), (16,))
-    assert not torch.equal(rule.B, other.B)
-    other.load_state_dict(rule.state_dict())
-    assert torch.equal(rule.B, other.B)
-    assert all(p is not rule.B for p in rule.parameters())
+    one = paper.DirectFeedbackAlignment(units(4), sgd(0.1), (16,))
+    other = paper.DirectFeedbackAlignment(units(4), sgd(0.1), (16,))
+    assert_fixed_but_saved(one, other, "B")

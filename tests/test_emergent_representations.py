@@ -2,9 +2,16 @@
 
 import pytest
 import torch
-from support import assert_caught, assert_identities_hold
+from support import (
+    GLOBAL,
+    LOCAL,
+    assert_caught,
+    assert_identities_hold,
+    image_batch,
+    image_sizes,
+)
 
-from bpfree_common import adam, catalogue, loader
+from bpfree_common import adam
 from bpfree_common.audit import audit
 from bpfree_common.cost import measure
 
@@ -17,14 +24,14 @@ MEMBERS = "an ensemble: m_j exceeds"
 
 MUTATIONS = {
     "sign of the error": (
-        "return sign * torch.sigmoid",
-        "return -sign * torch.sigmoid",
+        "(self.sign * torch.sigmoid",
+        "(-self.sign * torch.sigmoid",
         GRADIENT,
     ),
-    "sum for mean": ("torch.sigmoid(excess) / len(g)", "torch.sigmoid(excess)", GRADIENT),
+    "sum for mean": (" / len(g)).view_as(g)", ").view_as(g)", GRADIENT),
     "goodness too high counts as right": (
-        "sigmoid(excess)",
-        "sigmoid(-excess)",
+        "sigmoid(self.excess(g))",
+        "sigmoid(-self.excess(g))",
         GRADIENT,
     ),
     "squared goodness": (
@@ -37,13 +44,13 @@ MUTATIONS = {
         "delta.view(*s.shape[:2], -1)",
         GRADIENT,
     ),
-    "length handed on": ("inputs = (h,)", "inputs = (a,)", GRADIENT),
+    "length handed on": ("inputs = (h,)", "inputs = (g * h,)", GRADIENT),
     "sum of the goodness of two layers": (
         "in layers)\n        active",
         "in layers[1:])\n        active",
         JOINT,
     ),
-    "label not normalised": ("self.label(s * labels)", "self.label(labels)", SHARED),
+    "label not normalised": ("image, s * codes, s", "image, codes, s", SHARED),
     "label as bright as one": ("x.max() * self.codes", "self.codes", SHARED),
     "right label as wrong": (
         "(y + 1 + mark)",
@@ -60,6 +67,16 @@ MUTATIONS = {
         "S is 0 for equal units",
     ),
     "greedy backwards": ("in (-1, l)", "in (-1, 2 - l)", "greedy: layer 1"),
+    "class sums for class means": (
+        "codes.sum(0)[:, None].clamp_min(1)",
+        "len(y)",
+        "class means are means",
+    ),
+    "overlap with the other's complement": (
+        "E.double().T",
+        "(1 - E.double()).T",
+        "overlap: symmetric",
+    ),
 }
 
 
@@ -72,26 +89,13 @@ def test_a_defect_of_the_rules_is_caught(defect):
     assert_caught(SLUG, *MUTATIONS[defect])
 
 
-@pytest.fixture(scope="module")
-def paper():
-    return loader.build(catalogue.get(SLUG).path, f"tested_{SLUG}")
-
-
 def probe_audit(rule, **options):
-    torch.manual_seed(0)
-    batch = (torch.rand(6, 42), torch.arange(6))
-    return audit(lambda n: rule([42] + [32] * n + [10], adam(1e-3), **options), batch)
+    return audit(lambda n: rule(image_sizes(n), adam(1e-3), **options), image_batch())
 
 
 def test_ff_with_norms_is_layer_local_and_its_memory_does_not_grow(paper):
     probe_audit(paper.GoodnessFF).expect(
-        crossings=0,
-        locking="none",
-        weight_transport="none",
-        memory="none",
-        live_memory="flat",
-        forward=2,
-        backward=0,
+        **LOCAL, memory="none", live_memory="flat", forward=2, backward=0
     )
 
 
@@ -102,9 +106,7 @@ def test_the_summed_error_locks_the_layers_but_transports_no_weight(paper):
 
 
 def test_backpropagating_the_same_objective_needs_everything(paper):
-    probe_audit(paper.GlobalFF).expect(
-        crossings=3, locking="full", weight_transport="full", memory="linear"
-    )
+    probe_audit(paper.GlobalFF).expect(**GLOBAL, memory="linear")
 
 
 def test_the_first_layer_multiplies_by_the_image_as_often_as_backpropagation(paper):

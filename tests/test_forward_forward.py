@@ -2,9 +2,16 @@
 
 import pytest
 import torch
-from support import assert_caught, assert_identities_hold
+from support import (
+    LOCAL,
+    assert_caught,
+    assert_identities_hold,
+    image_batch,
+    image_sizes,
+    mutant,
+)
 
-from bpfree_common import Backprop, adam, catalogue, loader, mlp
+from bpfree_common import Backprop, adam, mlp
 from bpfree_common.audit import audit
 from bpfree_common.cost import measure
 
@@ -26,9 +33,15 @@ LEAKY_TURN = """
                 (loss / 2).backward(retain_graph=True)"""
 
 MUTATIONS = {
-    "sign of the step": ("push[None]]).neg_()", "push[None]])", GRADIENT),
+    "no wrong labels between lessons": (
+        "wrong = uniform_labels(y, self.classes)",
+        "wrong = y if self.readout > stacked else uniform_labels(y, self.classes)",
+        "neutral rows change no hidden layer",
+    ),
+    "sign of the step": ("weight / -batch", "weight / batch", GRADIENT),
     "threshold": ("(a.shape[1] - goodness_of", "(2.0 - goodness_of", GRADIENT),
-    "sum for mean": ("weight[rows, None] / batch", "weight[rows, None]", GRADIENT),
+    "sum for mean": ("(weight / -batch)", "-weight", GRADIENT),
+    "right rows only": ("delta.sum(0), push", "delta[0], push", GRADIENT),
     "p for 1 - p": ("-torch.sigmoid(-wrong)", "-torch.sigmoid(wrong)", GRADIENT),
     "undecided rows skipped": ("torch.finfo(a.dtype).eps", "1e-3", GRADIENT),
     "missing detach": (TURN, LEAKY_TURN, "layers are isolated"),
@@ -42,8 +55,13 @@ MUTATIONS = {
         "self.label(labels)",
         "the shared first layer equals",
     ),
-    "gated peer term": ("(m.mean() - m)", "(m.mean() - m) * a[:batch].any(0)", PEER),
-    "reversed peer term": ("(m.mean() - m)", "(m - m.mean())", PEER),
+    "gated peer term": (
+        "(m - m.mean())[None]",
+        "((m - m.mean()) * a[:batch].any(0))[None]",
+        PEER,
+    ),
+    "reversed peer term": ("(m - m.mean())", "(m.mean() - m)", PEER),
+    "peer term at one image": ("s[0].T @ x / len(x)", "s[0, 0] * x[:1]", PEER),
     "peer term of all rows": (
         "h[:batch].mean(0, True)",
         "h[: 2 * batch].mean(0, True)",
@@ -53,6 +71,16 @@ MUTATIONS = {
     "right label not struck out": ("o - 1000 *", "o - 0 *", WRONG),
     "read-out uphill": ("(error / len(y))", "(-error / len(y))", "the read-out's credit"),
     "first layer counted": ("(G[1:] if", "(G[:] if", "goodness mode equals"),
+    "hard labels against the opinion": (
+        "torch.softmax(o -",
+        "torch.softmax(-o -",
+        "hard labels follow the read-out's opinion",
+    ),
+    "neutral label read from the image": (
+        "x.new_full((1, len(x), self.classes), 1 / self.classes)",
+        "x[None, :, : self.classes]",
+        "the read-out's credit",
+    ),
 }
 
 
@@ -70,7 +98,7 @@ def probe_audit(module, **options):
 
     def build(units):
         hidden = units - options.get("readout", 1)
-        rule = module.ForwardForward([42] + [32] * hidden + [10], adam(1e-3), **options)
+        rule = module.ForwardForward(image_sizes(hidden), adam(1e-3), **options)
         with torch.no_grad():
             if rule.readout:
                 rule.units[-1].weight.normal_()
@@ -78,74 +106,57 @@ def probe_audit(module, **options):
                 p *= 2**0.5
         return rule
 
-    return audit(build, probe())
+    return audit(build, image_batch())
 
 
-def probe():
-    torch.manual_seed(0)
-    return torch.rand(8, 42), torch.arange(8)
+def test_uniform_negatives_are_layer_local(paper):
+    probe_audit(paper).expect(**LOCAL, memory="none")
 
 
-@pytest.fixture(scope="module")
-def intact():
-    return loader.build(catalogue.get(SLUG).path, "intact_forward_forward")
-
-
-def test_uniform_negatives_are_layer_local(intact):
-    probe_audit(intact).expect(
-        crossings=0, locking="none", weight_transport="none", memory="none"
-    )
-
-
-def test_hard_negatives_lock_layers_through_the_data_without_weight_transport(intact):
-    probe_audit(intact, negatives="hard").expect(
+def test_hard_negatives_lock_layers_through_the_data_without_weight_transport(paper):
+    probe_audit(paper, negatives="hard").expect(
         crossings=0, locking="full", weight_transport="none", memory="none"
     )
 
 
-def test_nothing_is_saved_at_any_depth_while_saved_bytes_of_backprop_grow_linearly(
-    intact,
-):
-    assert set(probe_audit(intact).saved_bytes.values()) == {0}
+def test_nothing_is_saved_at_any_depth_while_saved_bytes_of_backprop_grow_linearly(paper):
+    assert set(probe_audit(paper).saved_bytes.values()) == {0}
     theirs = audit(
-        lambda units: Backprop(mlp([42] + [32] * (units - 1) + [10]), adam(1e-3)), probe()
+        lambda units: Backprop(mlp(image_sizes(units - 1)), adam(1e-3)), image_batch()
     ).saved_bytes
     per_layer = (theirs[16] - theirs[2]) / 14
     assert per_layer == (theirs[4] - theirs[2]) / 2 > 0
 
 
-def test_without_the_joint_readout_live_bytes_are_flat_too(intact):
-    found = probe_audit(intact, readout=False)
+def test_without_the_joint_readout_live_bytes_are_flat_too(paper):
+    found = probe_audit(paper, readout=False)
     assert len(set(found.live_bytes.values())) == 1
     assert found.passes["forward"] == 2
 
 
 def test_a_forgotten_detach_is_caught_by_the_audit():
-    path = catalogue.get(SLUG).path
-    leaky = loader.build(path, "leaky_forward_forward", replace=(TURN, LEAKY_TURN))
-    found = probe_audit(leaky, peer=0)
+    found = probe_audit(mutant(SLUG, TURN, LEAKY_TURN), peer=0)
     assert found.crossings > 0
     assert found.locking != "none"
     assert found.dependence[0][1] > 0
     assert found.memory == "linear"
 
 
-def test_decided_rows_cost_nothing(intact):
+def test_decided_rows_cost_nothing(paper):
     torch.manual_seed(0)
-    rule = intact.ForwardForward([42, 128, 128, 10], adam(1e-3), readout=False)
-    decided = measure(
-        rule, probe()
-    ).flops  # goodness far below: all wrong rows are decided
+    rule = paper.ForwardForward([42, 128, 128, 128, 10], adam(1e-3), readout=False)
+    # goodness far below the threshold: all wrong rows are decided
+    decided = measure(rule, image_batch()).flops
     with torch.no_grad():
         for p in rule.parameters():
             p *= 2**0.5
-    undecided = measure(rule, probe()).flops  # goodness near the threshold
+    undecided = measure(rule, image_batch()).flops  # goodness near the threshold
     assert decided < 0.85 * undecided
 
 
-def test_goodness_mode_is_differentiable_and_agrees_with_a_single_label(intact):
+def test_goodness_mode_is_differentiable_and_agrees_with_a_single_label(paper):
     torch.manual_seed(0)
-    rule = intact.ForwardForward([12, 8, 8, 4], adam(1e-3))
+    rule = paper.ForwardForward([12, 8, 8, 4], adam(1e-3))
     x = torch.rand(5, 12)
     rule.predict(x).sum().backward()
     assert all(p.grad is not None for p in rule.units[1].parameters())

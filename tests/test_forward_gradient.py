@@ -1,12 +1,13 @@
 """Forward gradients: identities hold, defects are caught, the audit row is a fact."""
 
 import pytest
-import torch
-from support import assert_caught, assert_identities_hold
+from support import assert_caught, assert_identities_hold, small_batch, small_sizes
 
-from bpfree_common import cost, load_rule, mlp, sgd
+from bpfree_common import Backprop, mlp, sgd
 from bpfree_common.audit import audit
+from bpfree_common.cost import measure
 
+SLUG = "forward_gradient"
 DENSE = "d is autograd's gradient times v, through dense layers"
 PRODUCT = "g = (grad f . v) v"
 SIGNS = "signs: mean g is the gradient"
@@ -39,47 +40,45 @@ MUTATIONS = {
     ),
 }
 
-BATCH = torch.randn(6, 16), torch.tensor([0, 1, 2, 0, 1, 2])
-
-
-def build(directions):
-    """Probe networks of any depth under the rule with that many directions."""
-    paper = load_rule("forward_gradient")
-    return lambda units: paper.ForwardGradient(
-        mlp([16] + [12] * (units - 1) + [3]), sgd(0.1), directions
-    )
-
 
 def test_identities_of_the_forward_gradient_hold():
-    assert_identities_hold("forward_gradient")
+    assert_identities_hold(SLUG)
 
 
 @pytest.mark.parametrize("defect", MUTATIONS)
 def test_a_defect_of_the_forward_gradient_is_caught(defect):
-    assert_caught("forward_gradient", *MUTATIONS[defect])
+    assert_caught(SLUG, *MUTATIONS[defect])
+
+
+@pytest.fixture
+def build(paper):
+    """Makes probe networks of any depth under the rule, with one direction or more."""
+    return lambda units, directions=1: paper.ForwardGradient(
+        mlp(small_sizes(units - 1)), sgd(0.1), directions
+    )
 
 
 @pytest.mark.parametrize("directions", [1, 5])
-def test_one_forward_pass_k_tangent_passes_and_nothing_saved(directions):
-    counted = cost.measure(build(directions)(4).double(), (BATCH[0].double(), BATCH[1]))
+def test_one_forward_pass_k_tangent_passes_and_nothing_saved(build, directions):
+    x, y = small_batch()
+    counted = measure(build(4, directions).double(), (x.double(), y))
     assert (counted.forward, counted.jvp, counted.backward) == (1, directions, 0)
     assert counted.saved_bytes == 0
     assert counted.crossings == 0
 
 
-def test_tangents_travel_through_the_weights_of_all_later_units():
-    found = audit(build(1), BATCH, depth=4)
+def test_tangents_travel_through_the_weights_of_all_later_units(build):
+    found = audit(build, small_batch(), depth=4)
     assert found.weight_transport == "full"
     assert found.locking == "full"
     # the data have no tangent, so that the first unit's weights meet none
     assert [row[0] for row in found.transport] == [0, 0, 0, 0]
 
 
-def test_one_direction_costs_the_arithmetic_of_backpropagation_and_flat_memory():
-    from bpfree_common import Backprop
-
-    found = audit(build(1), BATCH, depth=4)
-    baseline = audit(lambda u: Backprop(build(1)(u).units, sgd(0.1)), BATCH, depth=4)
+def test_one_direction_costs_the_arithmetic_of_backpropagation_and_flat_memory(build):
+    batch = small_batch()
+    found = audit(build, batch, depth=4)
+    baseline = audit(lambda u: Backprop(build(u).units, sgd(0.1)), batch, depth=4)
     assert found.flops == baseline.flops
     assert found.memory == "none"
     assert found.live_memory == "flat"

@@ -1,10 +1,16 @@
 """PhyLL: identities hold, defects are caught, the audit sees what it must."""
 
 import pytest
-import torch
-from support import assert_caught, assert_identities_hold
+from support import (
+    LOCAL,
+    assert_caught,
+    assert_identities_hold,
+    image_batch,
+    image_sizes,
+    mutant,
+)
 
-from bpfree_common import adam, catalogue, loader
+from bpfree_common import adam
 from bpfree_common.audit import audit
 from bpfree_common.cost import measure
 from bpfree_common.rule import LearningRule
@@ -45,6 +51,16 @@ MUTATIONS = {
     "one layer counted": ("self.goodness(x).sum(0)", "self.goodness(x)[-1]", PREDICTION),
     "signed goodness": ("(z, z.abs())", "(z, z)", GRADIENT),
     "camera of one more bit": ("(2**self.bits - 1)", "(4**self.bits - 1)", CAMERA),
+    "loss summed over pairs": (
+        "(-theta * gap).mean()",
+        "(-theta * gap).sum()",
+        "equal runs: the loss is log 2",
+    ),
+    "light bleeds into the next pixels": (
+        "field.square().sum(1) / power",
+        "field.square().sum(1).cummax(1).values / power",
+        CHANNELS,
+    ),
 }
 
 TEACH = """h, logged[f"loss {l + 1}"] = self.teach(l, u)"""
@@ -61,56 +77,40 @@ def test_a_defect_of_phyll_is_caught(defect):
     assert_caught(SLUG, *MUTATIONS[defect])
 
 
-@pytest.fixture(scope="module")
-def intact():
-    return loader.build(catalogue.get(SLUG).path, "intact_phyll")
-
-
-def probe():
-    torch.manual_seed(0)
-    return torch.rand(6, 42), torch.arange(6)
-
-
 def stack(module, depth, physical=True):
     device = (lambda l, n: module.Device(n, 24, l)) if physical else None
-    return module.PhyLL([42] + [32] * depth + [10], adam(1e-3), device)
+    return module.PhyLL(image_sizes(depth), adam(1e-3), device)
 
 
 @pytest.mark.parametrize("physical", [True, False])
-def test_phyll_is_layer_local_and_holds_no_more_when_the_stack_grows(intact, physical):
-    audit(lambda depth: stack(intact, depth, physical), probe()).expect(
-        crossings=0,
-        locking="none",
-        weight_transport="none",
-        memory="none",
-        live_memory="flat",
-        forward=2,
-        backward=0,
+def test_phyll_is_layer_local_and_holds_no_more_when_the_stack_grows(paper, physical):
+    audit(lambda depth: stack(paper, depth, physical), image_batch()).expect(
+        **LOCAL, memory="none", live_memory="flat", forward=2, backward=0
     )
 
 
 def test_a_layer_that_looks_at_the_layers_above_is_caught_by_the_audit():
-    path = catalogue.get(SLUG).path
-    leaky = loader.build(path, "leaky_phyll", replace=(TEACH, LEAK))
-    found = audit(lambda depth: stack(leaky, depth), probe(), depths=(2, 4))
+    leaky = mutant(SLUG, TEACH, LEAK)
+    found = audit(lambda depth: stack(leaky, depth), image_batch(), depths=(2, 4))
     assert found.locking == "part"
     assert found.weight_transport == "part"
 
 
-def test_the_rule_never_differentiates_a_device(intact):
-    rule = stack(intact, 3)
+def test_the_rule_never_differentiates_a_device(paper):
+    rule = stack(paper, 3)
     for device in rule.f:
         device.register_full_backward_hook(
             lambda *_: pytest.fail("a device ran backward")
         )
-    rule.credit(probe())
+    x, y = image_batch()
+    rule.credit((x, y))
     rule.zero_grad()
-    rule.predict(probe()[0]).sum().backward()
+    rule.predict(x).sum().backward()
 
 
-def test_patience_makes_all_its_steps_on_one_measurement(intact):
-    rule = stack(intact, 2)
-    rule.__class__ = type("Three", (intact.PatientPhyLL,), {"repeats": 3})
+def test_patience_makes_all_its_steps_on_one_measurement(paper):
+    rule = stack(paper, 2)
+    rule.__class__ = type("Three", (paper.PatientPhyLL,), {"repeats": 3})
     steps, runs = [], []
     optimizers = rule.configure_optimizers()
     for optimizer in optimizers:
@@ -118,14 +118,15 @@ def test_patience_makes_all_its_steps_on_one_measurement(intact):
     rule.optimizers = lambda: optimizers
     for device in rule.f:
         device.register_forward_hook(lambda *_: runs.append(1))
-    rule.training_step(probe(), 0)
+    rule.training_step(image_batch(), 0)
     assert (len(steps), len(runs)) == (6, 2)
     assert isinstance(rule, LearningRule)
 
 
-def test_build_dense_is_the_digital_variant_at_any_depth(intact):
+def test_build_dense_is_the_digital_variant_at_any_depth(paper):
+    batch = image_batch()
     for hidden in ([16], [16, 12, 8, 8]):
-        rule = intact.build_dense([42, *hidden, 10], adam(1e-3))
+        rule = paper.build_dense([42, *hidden, 10], adam(1e-3))
         assert len(rule.units) == len(hidden)
-        assert rule.predict(probe()[0]).shape == (6, 10)
-        assert measure(rule, probe()).forward == 2
+        assert rule.predict(batch[0]).shape == (6, 10)
+        assert measure(rule, batch).forward == 2

@@ -2,9 +2,15 @@
 
 import pytest
 import torch
-from support import assert_caught, assert_identities_hold
+from support import (
+    assert_caught,
+    assert_identities_hold,
+    mutant,
+    small_batch,
+    small_sizes,
+)
 
-from bpfree_common import Backprop, catalogue, loader, mlp, sgd
+from bpfree_common import Backprop, mlp, sgd
 from bpfree_common.audit import audit
 from bpfree_common.cost import measure
 
@@ -48,24 +54,15 @@ def test_a_defect_of_pfa_is_caught(defect):
     assert_caught(SLUG, *MUTATIONS[defect])
 
 
-@pytest.fixture(scope="module")
-def rules():
-    return loader.build(catalogue.get(SLUG).path, "intact_pfa")
-
-
 def units(n):
-    return mlp([16] + [12] * (n - 1) + [3], "tanh", "xavier")
-
-
-def probe():
-    torch.manual_seed(3)
-    return torch.randn(6, 16), torch.arange(6) % 3
+    return mlp(small_sizes(n - 1), "tanh", "xavier")
 
 
 @pytest.mark.parametrize("kind", ["random", "orthogonal", "identity"])
-def test_pfa_removes_weight_transport_and_nothing_else(rules, kind):
-    found = audit(lambda n: rules.ProductFeedback(units(n), sgd(0.1), 2, kind), probe())
-    found.expect(
+def test_pfa_removes_weight_transport_and_nothing_else(paper, kind):
+    audit(
+        lambda n: paper.ProductFeedback(units(n), sgd(0.1), 2, kind), small_batch()
+    ).expect(
         weight_transport="none",
         locking="full",
         crossings=3,
@@ -76,45 +73,45 @@ def test_pfa_removes_weight_transport_and_nothing_else(rules, kind):
     )
 
 
-def test_even_a_path_equal_to_the_forward_weights_is_no_transport(rules):
+def test_even_a_path_equal_to_the_forward_weights_is_no_transport(paper):
     def aligned(n):
-        rule = rules.ProductFeedback(units(n), sgd(0.1), kind="identity")
+        rule = paper.ProductFeedback(units(n), sgd(0.1), kind="identity")
         for layer in rule.layers:
             layer.R.data = layer.weight.detach().clone()
         return rule
 
-    assert audit(aligned, probe()).weight_transport == "none"
+    assert audit(aligned, small_batch()).weight_transport == "none"
 
 
 def test_a_path_that_reads_the_forward_weights_is_caught():
-    path = catalogue.get(SLUG).path
-    cheat = ("return layer.B, layer.R", "return layer.B, layer.B.T @ layer.weight")
-    mutant = loader.build(path, "cheating_pfa", replace=cheat)
-    found = audit(lambda n: mutant.ProductFeedback(units(n), sgd(0.1)), probe())
+    line = ("return layer.B, layer.R", "return layer.B, layer.B.T @ layer.weight")
+    cheat = mutant(SLUG, *line)
+    found = audit(lambda n: cheat.ProductFeedback(units(n), sgd(0.1)), small_batch())
     assert found.weight_transport == "full"
 
 
-def test_fa_transports_nothing_and_w_itself_everything(rules):
+def test_fa_transports_nothing_and_w_itself_everything(paper):
     for kind, transport in (("FA", "none"), ("BP", "full")):
         found = audit(
-            lambda n, k=kind: rules.FixedFeedback(units(n), sgd(0.1), k), probe()
+            lambda n, k=kind: paper.FixedFeedback(units(n), sgd(0.1), k), small_batch()
         )
         assert found.weight_transport == transport
 
 
-def test_pfa_saves_what_backprop_saves_without_its_weights(rules):
-    ours = measure(rules.ProductFeedback(units(6), sgd(0.1)), probe()).saved_bytes
-    theirs = measure(Backprop(units(6), sgd(0.1)), probe()).saved_bytes
+def test_pfa_saves_what_backprop_saves_without_its_weights(paper):
+    batch = small_batch()
+    ours = measure(paper.ProductFeedback(units(6), sgd(0.1)), batch).saved_bytes
+    theirs = measure(Backprop(units(6), sgd(0.1)), batch).saved_bytes
     assert ours <= theirs + 4 * 6 * 3  # at most the scores on top
 
 
-def test_the_strong_phase_removes_the_mismatch_as_much_as_it_says(rules):
+def test_the_strong_phase_removes_the_mismatch_as_much_as_it_says(paper):
     from bpfree_common import fit, load_data
 
     torch.manual_seed(0)
     task = load_data("digits").flat()
     sizes = [64, 16, 16, 10]
-    rule = rules.ProductFeedback(
+    rule = paper.ProductFeedback(
         mlp(sizes, "tanh", "xavier"), sgd(0.05, 0.5, 0.0), 3, folds=2.0, strong=0.5
     )
 
@@ -127,17 +124,3 @@ def test_the_strong_phase_removes_the_mismatch_as_much_as_it_says(rules):
         shrunk = D.norm() / D0.norm()
         assert 0.12 < shrunk < 0.15  # exp(-2) = 0.135, steps and momentum blur it
         assert torch.allclose(D, shrunk * D0, atol=1e-4)
-
-
-@pytest.mark.parametrize("hidden", [1, 2, 5])
-def test_the_championship_networks_learn_at_any_depth(rules, hidden):
-    torch.manual_seed(0)
-    dense = rules.build_dense([64] + [20] * hidden + [10], sgd(0.1))
-    conv = rules.build_conv((1, 2**hidden, 2**hidden), [4] * hidden, 10, sgd(0.1))
-    for rule, x in (
-        (dense, torch.randn(30, 64)),
-        (conv, torch.randn(30, 1, 2**hidden, 2**hidden)),
-    ):
-        rule.check_contract()
-        rule.credit((x, torch.arange(30) % 10))
-        assert all(p.grad is not None for p in rule.parameters())

@@ -3,6 +3,7 @@
 import pytest
 from support import assert_caught, assert_identities_hold
 
+SLUG = "template"
 CLOSED_FORM = "hidden credit equals its closed form"
 
 MUTATIONS = {
@@ -13,9 +14,9 @@ MUTATIONS = {
 
 
 def test_identities_of_the_template_hold():
-    assert_identities_hold("template")
+    assert_identities_hold(SLUG)
 
 
 @pytest.mark.parametrize("defect", MUTATIONS)
 def test_a_defect_of_the_template_is_caught(defect):
-    assert_caught("template", *MUTATIONS[defect])
+    assert_caught(SLUG, *MUTATIONS[defect])
