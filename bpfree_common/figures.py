@@ -102,7 +102,7 @@ def render(figure: Figure, kind: str) -> bytes:
 def save(figure: Figure, folder: Path, name: str) -> bytes:
     """Write `name.png` and `name.svg` into `folder`; return the PNG.
 
-    The layout, half of the work, is solved for the first and kept for the second.
+    The layout is solved for the first and kept for the second.
     """
     folder.mkdir(parents=True, exist_ok=True)
     png = render(figure, "png")

@@ -208,6 +208,7 @@ def claims_figure(found: dict[str, dict]) -> Figure:
     ax.set_yticks(range(len(found)), [r["short"] for r in found.values()])
     ax.invert_yaxis()
     ax.set_xlabel("claims")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 

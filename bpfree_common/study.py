@@ -87,7 +87,7 @@ class Study:
     def __init__(self, slug: str, namespace: dict):
         training.silence()
         figures.use_style()
-        # dying weights and activities become subnormal, which CPUs compute 100 x slower
+        # dying weights and activities become subnormal, with which CPUs are far slower
         torch.set_flush_denormal(True)
         self._start = time.perf_counter()
         self.slug = slug
