@@ -13,13 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bpfree_common.batches import Execution, Executions, step_seed
 from bpfree_common.errors import ContractError
 from bpfree_common.optim import Recipe
-
-
-def step_seed(seed: int, epoch: int, step: int) -> int:
-    """The random seed of one training step; distinct for distinct steps."""
-    return (seed * 1_000_003 + epoch) * 1_000_003 + step
 
 
 class LearningRule(L.LightningModule):
@@ -109,18 +105,30 @@ class LearningRule(L.LightningModule):
         """Lightning's hook before a fit."""
         self.check_contract()
 
-    def on_train_batch_start(self, batch, batch_idx: int) -> None:
+    def training_step(self, batch, batch_idx: int) -> None:
+        """Lightning's hook: the steps of an execution, or a single batch."""
+        one = not isinstance(batch, Execution)
+        batches, first = ([batch], batch_idx) if one else (batch.batches, batch.first)
+        for index, each in enumerate(batches, first):
+            self._seed_step(index)
+            self.step(each)
+
+    def _seed_step(self, index: int) -> None:
         """Key randomness by step, so that a resumed run equals an uninterrupted one."""
-        seed = step_seed(self.seed, self.current_epoch, batch_idx)
+        seed = step_seed(self.seed, self.current_epoch, index)
         seed += 7_919 * self.global_rank
         # `torch.manual_seed` would format three stack traces for absent devices
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
-    def training_step(self, batch, batch_idx: int) -> None:
-        """Zero, credit, average across ranks, step, schedule."""
-        optimizers = self.optimizers(use_pl_optimizer=True)
+    def step(self, batch) -> None:
+        """One training step: zero, credit, average across ranks, step, schedule.
+
+        A rule that does something after every step extends it: Lightning's own hooks for
+        a batch come once in an execution, after several steps (see `training.fit`).
+        """
+        optimizers = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -130,6 +138,12 @@ class LearningRule(L.LightningModule):
         for optimizer in optimizers:
             optimizer.step()
         self._schedule("step")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps in an epoch of the fit that is going on."""
+        loader = self.trainer.train_dataloader
+        return len(loader.batches if isinstance(loader, Executions) else loader)
 
     def _average_credit(self) -> None:
         """One reduction for all credits: the mean over the ranks."""

@@ -1,10 +1,9 @@
-"""Training a rule: batches as slices, a silent Lightning trainer, resumable runs."""
+"""Training a rule: a silent Lightning trainer, resumable runs, evaluation."""
 
 import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,56 +14,12 @@ from torch import Tensor
 
 from bpfree_common import progress
 from bpfree_common.alignment import alignment
+from bpfree_common.batches import Batches, Executions
 from bpfree_common.data import Data
-from bpfree_common.rule import LearningRule, step_seed
+from bpfree_common.rule import LearningRule
 
 EVALUATION_BATCH = 2_000  #: samples per slice when a metric is computed
-
-
-class Batches:
-    """Batches of a split as index slices of tensors in memory.
-
-    The order is drawn anew each epoch, keyed by (seed, epoch) alone. With several ranks
-    each takes its share of every batch. An incomplete last batch is dropped when
-    shuffling, so that every step has the same cost.
-    """
-
-    def __init__(
-        self,
-        x: Tensor,
-        y: Tensor,
-        size: int,
-        shuffle_seed: int | None = None,
-        rank: int = 0,
-        ranks: int = 1,
-    ):
-        self.x, self.y = x, y
-        self.size = min(size, len(y))
-        self.shuffle_seed = shuffle_seed
-        self.rank, self.ranks = rank, ranks
-        self.epoch = 0
-        self.sampler, self.batch_sampler = self, None  # Lightning calls `set_epoch`
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of this epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        if self.shuffle_seed is None:
-            return -(-len(self.y) // self.size)
-        return len(self.y) // self.size
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if self.shuffle_seed is None:
-            yield from zip(self.x.split(self.size), self.y.split(self.size), strict=True)
-            return
-        generator = torch.Generator().manual_seed(
-            step_seed(self.shuffle_seed, self.epoch, 0)
-        )
-        order = torch.randperm(len(self.y), generator=generator).to(self.x.device)
-        for indices in order.split(self.size)[: len(self)]:
-            indices = indices[self.rank :: self.ranks]
-            yield self.x[indices], self.y[indices]
+STEPS_PER_EXECUTION = 32  #: training steps that Lightning starts at once
 
 
 @dataclass
@@ -146,6 +101,7 @@ def fit(
     stage: str = "training",
     track_alignment: bool = False,
     checkpoint: Path | None = None,
+    steps_per_execution: int = STEPS_PER_EXECUTION,
 ) -> LearningRule:
     """Train `rule` on the training split, validating after each epoch.
 
@@ -153,8 +109,11 @@ def fit(
         first validation samples.
     checkpoint: folder of a resumable run; a run that was interrupted goes on from its
         last epoch and ends bit for bit as if it had not been.
+    steps_per_execution: steps between two rounds of Lightning's hooks for a batch, which
+        cost as much as a step of a small network. The result does not depend on it.
     """
     rule.seed = seed
+    data = data.to(device())
     callbacks: list[Callback] = [_Watch(stage, _probe(data) if track_alignment else None)]
     options = {"callbacks": callbacks}
     resume = None
@@ -166,7 +125,8 @@ def fit(
         resume = last if last.is_file() else None
     train = Batches(data.x_train, data.y_train, batch_size, shuffle_seed=seed)
     val = Batches(data.x_val, data.y_val, EVALUATION_BATCH)
-    trainer(epochs, **options).fit(rule, train, val, ckpt_path=resume)
+    loop = trainer(epochs, **options)
+    loop.fit(rule, Executions(train, steps_per_execution), val, ckpt_path=resume)
     return rule
 
 

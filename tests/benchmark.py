@@ -13,27 +13,30 @@ from lightning.pytorch.callbacks import Callback
 from torch.nn import functional as F
 
 from bpfree_common import Backprop, mlp, overview, records, sgd
-from bpfree_common.training import Batches, trainer
+from bpfree_common.batches import Batches, Executions
+from bpfree_common.training import STEPS_PER_EXECUTION, trainer
 
-SIZES, BATCH, WARM, STEPS, PAIRS = [784, 1000, 1000, 10], 128, 10, 60, 9
+SIZES, BATCH, PAIRS = [784, 1000, 1000, 10], 128, 9
+WARM, STEPS = STEPS_PER_EXECUTION, 2 * STEPS_PER_EXECUTION
 
 
 class Stopwatch(Callback):
-    """Seconds from the end of the warm-up to the end of the last step."""
+    """Seconds from the end of the first execution to the end of the last step."""
 
     def on_train_batch_start(self, trainer, rule, batch, batch_idx) -> None:
-        if batch_idx == WARM:
+        if batch.first == WARM:
             self.start = time.perf_counter()
 
     def on_train_batch_end(self, trainer, rule, outputs, batch, batch_idx) -> None:
-        self.seconds = time.perf_counter() - self.start if batch_idx >= WARM else 0.0
+        self.seconds = time.perf_counter() - self.start if batch.first else 0.0
 
 
 def through_the_trainer(x, y) -> float:
     torch.manual_seed(0)
     rule = Backprop(mlp(SIZES), sgd(0.01, momentum=0.9))
     watch = Stopwatch()
-    trainer(1, callbacks=[watch]).fit(rule, Batches(x, y, BATCH, shuffle_seed=0))
+    batches = Executions(Batches(x, y, BATCH, shuffle_seed=0), STEPS_PER_EXECUTION)
+    trainer(1, callbacks=[watch]).fit(rule, batches)
     return watch.seconds / STEPS
 
 

@@ -16,8 +16,8 @@ from bpfree_common import (
     sequences,
 )
 from bpfree_common.__main__ import main
+from bpfree_common.batches import Batches, Executions
 from bpfree_common.errors import DataError
-from bpfree_common.training import Batches
 
 CONTENT = b"some bytes that were published"
 needs_data = pytest.mark.skipif(
@@ -275,6 +275,15 @@ def test_ranks_share_every_batch():
     parts = [list(Batches(x, y, 4, shuffle_seed=0, rank=r, ranks=2)) for r in (0, 1)]
     for batch, (a, b) in zip(whole, zip(*parts, strict=True), strict=True):
         assert sorted(torch.cat([a[1], b[1]]).tolist()) == sorted(batch.tolist())
+
+
+def test_executions_hold_all_batches_in_order_and_say_where_they_start():
+    batches = Batches(torch.arange(10.0)[:, None], torch.arange(10), 2, shuffle_seed=0)
+    groups = Executions(batches, 2)
+    found = [(group.first, [y.tolist() for _, y in group.batches]) for group in groups]
+    assert [first for first, _ in found] == [0, 2, 4]
+    assert len(groups) == 3
+    assert sum((ys for _, ys in found), []) == [y.tolist() for _, y in batches]
 
 
 def test_evaluation_batches_cover_everything_in_order():

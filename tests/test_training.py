@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from bpfree_common import Backprop, adam, fit, load_data, lr_grid, mlp, sgd
+from bpfree_common.batches import Batches
 from bpfree_common.errors import ContractError
-from bpfree_common.training import Batches, evaluate, trainer
+from bpfree_common.training import evaluate, trainer
 
 SIZES = [64, 24, 10]
 
@@ -82,6 +83,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(digits, tmp_path)
     assert whole.history == resumed.history
 
 
+def test_how_many_steps_lightning_starts_at_once_changes_nothing(digits):
+    one, many = (
+        fit(make(Noisy), digits, 2, 64, steps_per_execution=n) for n in (1, 1000)
+    )
+    assert torch.equal(weights(one), weights(many))
+    assert one.history == many.history
+    steps = len(digits.y_train) // 64
+    assert one.steps_per_epoch == many.steps_per_epoch == steps
+    assert one.global_step == many.global_step == 2 * steps
+
+
 def test_learning_rate_schedules_step_by_step_and_epoch(digits):
     class Scheduled(Backprop):
         interval = "step"
@@ -122,7 +134,8 @@ def test_the_grid_surrounds_its_centre():
 RANKS = """
 import sys, torch
 from bpfree_common import Backprop, load_data, mlp, sgd
-from bpfree_common.training import Batches, trainer
+from bpfree_common.batches import Batches
+from bpfree_common.training import trainer
 torch.manual_seed(3)
 rule = Backprop(mlp([64, 24, 10]), sgd(0.1))
 data = load_data("digits").flat()
