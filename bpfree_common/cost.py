@@ -31,6 +31,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bpfree_common.rule import LearningRule
 
+TIMED_PERIODS = 3  #: periods of a rule that `step_time_ratios` times in one go
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -98,26 +100,28 @@ def _credit(rule: LearningRule, batch, seed: int, *contexts) -> None:
 
 
 def step_time_ratios(
-    rules: dict[str, LearningRule], reference: str, batch, repeats: int = 20
+    rules: dict[str, LearningRule], reference: str, batch, repeats: int = 7
 ) -> dict[str, float]:
     """Median time of zero, credit and optimiser step over that of `reference`.
 
     A step is the mean over a rule's period. The rules take turns, so that a change of
-    the machine's speed hits all alike. Copies are stepped: the rules themselves stay as
-    they are.
+    the machine's speed hits all alike; in its turn a rule repeats its period as in
+    training, where no other rule's memory and code are in the caches: the first one is
+    not timed. Copies are stepped at rate zero, so that all steps are taken where the
+    FLOPs were counted, and the rules stay as they are.
     """
     copies = {name: rule.clone() for name, rule in rules.items()}
     steps = {name: _stepper(rule, batch) for name, rule in copies.items()}
-    for step in steps.values():
-        step(), step()
-    times = defaultdict(list)
+    times = {name: [] for name in rules}
     for _ in range(repeats):
         for name, step in steps.items():
-            start = time.perf_counter()
-            for _ in range(copies[name].period):
+            period = copies[name].period
+            for _ in range(period):
                 step()
-            spent = time.perf_counter() - start
-            times[name].append(spent / copies[name].period)
+            start = time.perf_counter()
+            for _ in range(TIMED_PERIODS * period):
+                step()
+            times[name].append((time.perf_counter() - start) / period)
     return {
         name: statistics.median(
             a / b for a, b in zip(times[name], times[reference], strict=True)
@@ -127,11 +131,19 @@ def step_time_ratios(
 
 
 def _stepper(rule: LearningRule, batch):
+    """A function that takes one step on `batch` and leaves the weights as they are."""
     optimizers = rule.configure_optimizers()
     if isinstance(optimizers, tuple):  # Lightning's form with schedules beside
         optimizers = optimizers[0]
     if not isinstance(optimizers, list):
         optimizers = [optimizers]
+    for optimizer in optimizers:
+        optimizer.register_step_pre_hook(_rest)  # after those of a rule's own schedule
+        for parameter in (p for g in optimizer.param_groups for p in g["params"]):
+            parameter.grad = torch.zeros_like(parameter)
+        # fused SGD cannot start the momentum of one parameter later than another's, as
+        # it must for a part that is not taught in every step
+        optimizer.step()
 
     def step() -> None:
         for optimizer in optimizers:
@@ -141,6 +153,11 @@ def _stepper(rule: LearningRule, batch):
             optimizer.step()
 
     return step
+
+
+def _rest(optimizer, *_) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
 
 
 class Passes:

@@ -151,6 +151,40 @@ class Alternating(Backprop):
         return super().credit(batch) if self.steps % 2 == 0 else {}
 
 
+def test_steps_are_timed_where_they_were_counted_even_with_a_schedule():
+    def hurried(parameters):
+        def before(optimizer, *_):
+            optimizer.param_groups[0]["lr"] = 9.0
+
+        optimizer = sgd(9.0, momentum=0.9)(parameters)
+        optimizer.register_step_pre_hook(before)
+        return optimizer
+
+    seen = []
+
+    class Watched(Backprop):
+        def credit(self, batch):
+            seen.append(next(self.parameters()).detach().clone())
+            return super().credit(batch)
+
+    step_time_ratios({"a": Watched(mlp(SIZES), hurried)}, "a", BATCH, repeats=2)
+    assert len(seen) > 4
+    assert all(torch.equal(weight, seen[0]) for weight in seen)
+
+
+def test_a_rule_that_skips_its_first_step_can_be_timed_with_momentum():
+    class TwoSpeeds(Alternating):
+        def credit(self, batch):
+            logged = super().credit(batch)
+            if not logged:
+                last = next(self.units[-1].parameters())
+                last.grad = torch.ones_like(last)
+            return logged
+
+    rule = TwoSpeeds(mlp(SIZES), sgd(0.1, momentum=0.9))
+    assert step_time_ratios({"a": rule}, "a", BATCH, repeats=1) == {"a": 1}
+
+
 def test_a_period_averages_work_takes_the_peak_of_bytes_and_moves_no_counter():
     torch.manual_seed(0)
     always, half = (kind(mlp(SIZES), sgd(0.1)) for kind in (Backprop, Alternating))
