@@ -26,7 +26,7 @@ from bpfree_common.errors import UserError
 from bpfree_common.processes import kill_tree
 from bpfree_common.view import View
 
-TIMEOUTS = {"quick": 300, "standard": 1_800, "paper": 86_400}
+TIMEOUTS = {"quick": 300, "standard": 3_600, "paper": 86_400}
 USER_ERRORS = {"DataError", "ParameterError"}
 
 

@@ -450,18 +450,21 @@ def _at_edge(chosen: dict, settings: list[dict]) -> bool:
 
 
 def _rounded(history: list[dict]) -> dict[str, list]:
-    """History rows as columns; alignment rows are lists per unit.
-
-    What a diverged run logs is no number: None, as JSON has none for it.
-    """
+    """History rows as columns; alignment rows are lists per unit."""
     columns: dict[str, list] = {}
     for row in history:
         for name, value in row.items():
-            value = [round(v, 5) for v in value] if isinstance(value, list) else value
-            if isinstance(value, float):
-                value = round(value, 6) if math.isfinite(value) else None
+            per_unit = isinstance(value, list)
+            value = [_finite(v, 5) for v in value] if per_unit else _finite(value, 6)
             columns.setdefault(name, []).append(value)
     return columns
+
+
+def _finite(value, digits: int):
+    """A float rounded; None if it is no number, as a diverged run's: JSON has none."""
+    if not isinstance(value, float):
+        return value
+    return round(value, digits) if math.isfinite(value) else None
 
 
 def _headline_table(rows: list[dict]) -> list[str]:

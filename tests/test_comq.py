@@ -1,6 +1,7 @@
 """COMQ: the identities hold, and single-line defects of the rule are caught by name."""
 
 import pytest
+import torch
 from support import assert_caught, assert_identities_hold
 
 SLUG = "comq"
@@ -62,3 +63,19 @@ def test_identities_of_comq_hold():
 @pytest.mark.parametrize("defect", MUTATIONS)
 def test_a_defect_of_comq_is_caught(defect):
     assert_caught(SLUG, *MUTATIONS[defect])
+
+
+def test_the_sweeps_start_from_the_unquantised_weights(paper):
+    torch.manual_seed(0)
+    W, X = torch.randn(6, 20).double(), torch.randn(40, 5).double()
+    X = X @ torch.randn(5, 20).double() + 0.1 * torch.randn(40, 20).double()
+    delta, z = paper.grid(W, 2)
+    order = paper.visiting_order(W, X.T @ X, greedy=False)
+
+    def one_sweep_from(V):
+        return paper.sweep_explicit(V, W, X, delta, z, 2, order)
+
+    options = {"sweeps": 1, "greedy": False, "rescale": False}
+    Q, *_ = paper.comq(W, X.T @ X, 2, **options)
+    assert torch.equal(Q, one_sweep_from(W))
+    assert not torch.equal(Q, one_sweep_from(delta * paper.snap(W, delta, z, 2)))
