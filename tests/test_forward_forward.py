@@ -21,15 +21,17 @@ PEER = "the peer term reaches silent units"
 WRONG = "wrong labels are never right"
 
 # One layer's turn in the loop, and the same with autograd and without a detach.
-TURN = """inputs = (self.hand_on(a, out=a),) if n else (x[:, self.skip :], labels)
+TURN = """inputs = (self.hand_on(a, G, out=a),) if n else (x[:, self.skip :], labels)
             a = F.relu_(unit(*inputs))  # (k * batch, width): right, wrong (, neutral)
-            undecided += self.teach(n, unit, inputs, a, len(y))"""
+            G = goodness_of(a)
+            undecided += self.teach(n, unit, inputs, a, G, len(y))"""
 LEAKY_TURN = """
             with torch.enable_grad():
                 inputs = (self.hand_on(a),) if n else (x[:, self.skip :], labels)
                 a = F.relu(unit(*inputs))
-                G = (a[: 2 * len(y)].square().sum(1) - a.shape[1]).view(2, -1)
-                loss = F.softplus(-G[0]).mean() + F.softplus(G[1]).mean()
+                G = goodness_of(a)
+                right, wrong = (G[: 2 * len(y)] - a.shape[1]).chunk(2)
+                loss = F.softplus(-right).mean() + F.softplus(wrong).mean()
                 (loss / 2).backward(retain_graph=True)"""
 
 MUTATIONS = {
@@ -39,15 +41,15 @@ MUTATIONS = {
         "neutral rows change no hidden layer",
     ),
     "sign of the step": ("weight / -batch", "weight / batch", GRADIENT),
-    "threshold": ("(a.shape[1] - goodness_of", "(2.0 - goodness_of", GRADIENT),
+    "threshold": ("(theta - G)", "(2.0 - G)", GRADIENT),
     "sum for mean": ("(weight / -batch)", "-weight", GRADIENT),
     "right rows only": ("delta.sum(0), push", "delta[0], push", GRADIENT),
     "p for 1 - p": ("-torch.sigmoid(-wrong)", "-torch.sigmoid(wrong)", GRADIENT),
     "undecided rows skipped": ("torch.finfo(a.dtype).eps", "1e-3", GRADIENT),
     "missing detach": (TURN, LEAKY_TURN, "layers are isolated"),
     "length handed on": (
-        "goodness_of(a)[..., None]",
-        "a.norm(dim=-1, keepdim=True)",
+        "(G[..., None] /",
+        "(a.norm(dim=-1, keepdim=True) /",
         "r forgets length",
     ),
     "label not normalised": (

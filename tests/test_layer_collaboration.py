@@ -22,7 +22,7 @@ MUTATIONS = {
     "wrong rows pulled": ("-torch.sigmoid(wrong)", "torch.sigmoid(wrong)", OWN),
     "gamma of right rows for all": (
         "return total - own",
-        "return (total - own)[: len(own) // 2].repeat(2)",
+        "return (total - own)[..., : own.shape[-1] // 2].repeat(1, 2)",
         OWN,
     ),
     "own goodness counted twice": ("return total - own", "return total", OWN),
@@ -35,7 +35,7 @@ MUTATIONS = {
     "sum for mean": ("(-2 / len(weight))", "(-2)", OWN),
     "pixels not normalised": ("delta *= first.scale(x, labels)", "pass", OWN),
     "one row of two": ("delta.sum(0).T @ x", "delta[0].T @ x", OWN),
-    "input not normalised": ("(normalise(a),) if n", "(a,) if n", OWN),
+    "input not normalised": ("(normalise(a, G),) if n", "(a,) if n", OWN),
     "undecided rows skipped": ("torch.finfo(a.dtype).eps", "0.3", OWN),
     "always the first layer's turn": (
         "(self.turn + 1)",
@@ -53,8 +53,8 @@ MUTATIONS = {
         "Ent(h) >= 0, and 0 for a constant h",
     ),
     "right and wrong swapped in one ascent": (
-        "self.layers(x, labels) if",
-        "self.layers(x, labels.flip(0)) if",
+        "own in self.layers(x, labels)",
+        "own in self.layers(x, labels.flip(0))",
         "keeping the rows or sending them up twice is the same",
     ),
 }

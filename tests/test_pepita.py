@@ -27,7 +27,7 @@ MUTATIONS = {
     "sum for mean": ("delta / len(x)", "delta / 1", FORMULA),
     "clean input": ("if self.clean_input else he\n", "if True else he\n", FORMULA),
     "fresh masks": ("(he, masks[l])", "(he, dropout_mask(he, self.keep))", MASKS),
-    "probabilities for error": ("] -= 1", "] -= 0", FORMULA),
+    "probabilities for error": ("y[:, None], -1,", "y[:, None], 0,", FORMULA),
     "no slope": (
         "threshold_backward(delta, h[l + 1], 0)",
         "threshold_backward(delta, h[l + 1] + 1, 0)",
