@@ -26,7 +26,7 @@ from bpfree_common.errors import UserError
 from bpfree_common.processes import kill_tree
 from bpfree_common.view import View
 
-TIMEOUTS = {"quick": 300, "standard": 3_600, "paper": 86_400}
+TIMEOUTS = {"quick": 300, "standard": 3_600, "custom": 3_600, "paper": 86_400}
 USER_ERRORS = {"DataError", "ParameterError"}
 
 
@@ -148,7 +148,7 @@ def _run_wave(jobs, reports: Path, workers: int, timeout, threads: int, view) ->
                 view.started(job)
             time.sleep(0.05)
             for job in list(running):
-                limit = timeout or TIMEOUTS.get(job.profile, 1_800)
+                limit = timeout or TIMEOUTS[job.profile]
                 if _finished(job, limit):
                     running.remove(job)
                     view.finished(job)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from support import GLOBAL, LOCAL, assert_caught, assert_identities_hold
 
-from bpfree_common import catalogue, loader, sgd
+from bpfree_common import catalogue, fit, loader, sgd
 from bpfree_common.audit import audit
 from bpfree_common.errors import AuditMismatch
 
@@ -149,3 +149,12 @@ def test_a_greedy_run_trains_one_layer_at_a_time(paper):
     assert trained == [False, True, False]
     assert len(rule.outputs()) == 2
     assert torch.equal(rule.kept, rule.following(rule.layer(0, rule.x)))
+
+
+def test_a_step_from_above_stores_its_states_for_the_next(paper):
+    task = paper.toy()
+    rule = paper.TopToLoss(task, 6, 3, sgd(0.1))
+    before = rule.states.clone()
+    fit(rule, task, epochs=2, batch_size=len(task.y_train))
+    assert torch.equal(rule.states, torch.stack(rule.fresh))
+    assert not torch.equal(rule.states, before)

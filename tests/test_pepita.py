@@ -1,6 +1,7 @@
 """PEPITA: identities hold, defects are caught, the audit sees what it must."""
 
 import pytest
+import torch
 from support import (
     assert_caught,
     assert_identities_hold,
@@ -102,6 +103,25 @@ def test_copying_the_transposed_weights_instead_of_mirroring_them_is_found_out()
     cheat = mutant(SLUG, *echo)
     with pytest.raises(ContractError, match="its inputs cannot see"):
         probe_audit(cheat, "Mirrored", rounds=5, rows=6)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.9])
+def test_dropout_masks_are_independent_draws_of_the_right_probability(paper, keep):
+    torch.manual_seed(0)
+    h = torch.zeros(999, 1001, dtype=torch.float64)  # an odd number of entries
+    mask = paper.dropout_mask(h, keep)
+    assert (mask.shape, mask.dtype) == (h.shape, h.dtype)
+    assert mask.unique().tolist() == pytest.approx([0, 1 / keep])
+    spread = 5 * ((1 - keep) / keep / h.numel()) ** 0.5  # of the mean, five sigma
+    assert mask.mean().item() == pytest.approx(1, abs=spread)
+    flat = mask.flatten() - 1
+    for lag in (1, 2, 1001):  # two entries come from the same 64 bits
+        product = (flat[lag:] * flat[:-lag]).mean().item()
+        assert abs(product) < 5 * (1 - keep) / keep / h.numel() ** 0.5
+    torch.manual_seed(0)
+    assert torch.equal(mask, paper.dropout_mask(h, keep))
+    assert not torch.equal(mask, paper.dropout_mask(h, keep))
+    assert paper.dropout_mask(h, 1) is None
 
 
 def test_the_hebbian_forms_need_no_memory_that_grows_and_pepita_does(paper):

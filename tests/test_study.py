@@ -73,6 +73,17 @@ def test_a_diverged_run_loses_and_leaves_no_infinity_in_the_record(study):
     json.dumps(study._parts["curves"], allow_nan=False)
 
 
+def test_an_alignment_that_is_no_number_is_null_in_the_record(study, monkeypatch):
+    monkeypatch.setattr(
+        "bpfree_common.training.alignment", lambda *_: [float("nan"), 0.123456789]
+    )
+    task = load_data("digits").flat().take(64)
+    study.tune("lost", build, task, 1, 32, [1e-3], seeds=[0], track_alignment=True)
+    curves = study._parts["curves"]["lost"]
+    assert curves[0]["alignment"] == [[None, 0.12346]] * 2
+    json.dumps(curves, allow_nan=False)
+
+
 def test_subnormal_numbers_are_flushed(study):
     assert float(torch.tensor(1e-39) / 2) == 0
 
