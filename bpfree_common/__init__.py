@@ -20,6 +20,8 @@ _HOME = {
     "cnn": "networks",
     "gcn": "networks",
     "GraphConv": "networks",
+    "LabelledLinear": "networks",
+    "TaughtLinear": "networks",
     "load_data": "data",
     "load_graph": "data",
     "knn_graph": "data",

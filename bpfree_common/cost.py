@@ -19,6 +19,7 @@ import statistics
 import time
 import weakref
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
@@ -104,6 +105,8 @@ def step_time_ratios(
 ) -> dict[str, float]:
     """Median time of zero, credit and optimiser step over that of `reference`.
 
+    Time is that of the process where all runs on the CPU, so that others on the machine
+    do not count, and time on the wall where an accelerator works.
     A step is the mean over a rule's period. The rules take turns, so that a change of
     the machine's speed hits all alike; in its turn a rule repeats its period as in
     training, where no other rule's memory and code are in the caches: the first one is
@@ -113,21 +116,34 @@ def step_time_ratios(
     copies = {name: rule.clone() for name, rule in rules.items()}
     steps = {name: _stepper(rule, batch) for name, rule in copies.items()}
     times = {name: [] for name in rules}
+    clock = _clock(batch)
     for _ in range(repeats):
         for name, step in steps.items():
             period = copies[name].period
             for _ in range(period):
                 step()
-            start = time.perf_counter()
+            start = clock()
             for _ in range(TIMED_PERIODS * period):
                 step()
-            times[name].append((time.perf_counter() - start) / period)
+            times[name].append((clock() - start) / period)
     return {
         name: statistics.median(
             a / b for a, b in zip(times[name], times[reference], strict=True)
         )
         for name in rules
     }
+
+
+def _clock(batch) -> Callable[[], float]:
+    """What tells the seconds that work on tensors such as these has taken."""
+    if all(t.device.type == "cpu" for t in tree_leaves(batch) if torch.is_tensor(t)):
+        return time.process_time
+
+    def wall() -> float:
+        torch.accelerator.synchronize()  # its work is only queued so far
+        return time.perf_counter()
+
+    return wall
 
 
 def _stepper(rule: LearningRule, batch):

@@ -1,4 +1,4 @@
-"""Networks as lists of units: MLP, a small CNN, a graph convolutional network.
+"""Networks as lists of units: MLP, a small CNN, a graph convolutional network; layers.
 
 A unit is the group of parameters that learns together, called as one module. All
 builders draw from PyTorch's global random state, so equal seeds give equal networks.
@@ -8,6 +8,7 @@ import warnings
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bpfree_common.data import Graph
 
@@ -62,6 +63,96 @@ def cnn(
         depth, height, width = maps, height // 2, width // 2
     units.append(nn.Sequential(nn.Flatten(), nn.Linear(depth * height * width, classes)))
     return nn.ModuleList(units)
+
+
+class TaughtLinear(nn.Linear):
+    """z = W h + b, for rules that write the credit of a layer themselves."""
+
+    def forward(self, h: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """inputs: indices of those that h holds, the others being zero; None: all."""
+        W = self.weight if inputs is None else self.weight.index_select(1, inputs)
+        return F.linear(h, W, self.bias)
+
+    def write(
+        self,
+        delta: Tensor,
+        h: Tensor,
+        extra: tuple[Tensor, ...] = (),
+        outputs: Tensor | None = None,
+        inputs: Tensor | None = None,
+    ) -> None:
+        """Set `.grad` to the sums of delta h^T and of delta over all rows.
+
+        delta: (rows, outputs), dL/dz or what a rule puts in its place; h: (rows, inputs);
+        extra: delta and h of further rows; outputs, inputs: indices of the columns that
+        delta and h hold, the others being zero; None: all.
+        """
+        if extra:
+            delta, h = torch.cat([delta, extra[0]]), torch.cat([h, extra[1]])
+        weight = delta.T @ h
+        weight = spread(weight, 1, inputs, self.in_features)
+        self.weight.grad = spread(weight, 0, outputs, self.out_features)
+        self.bias.grad = spread(delta.sum(0), 0, outputs, self.out_features)
+
+
+def spread(block: Tensor, dim: int, indices: Tensor | None, size: int) -> Tensor:
+    """`block` at the `indices` of one dimension of `size`, and zeros; None: as it is."""
+    if indices is None:
+        return block
+    whole = block.new_zeros([size if d == dim else n for d, n in enumerate(block.shape)])
+    return whole.index_copy_(dim, indices, block)
+
+
+class LabelledLinear(nn.Module):
+    """z = s (W_image x + W_label c) + b for k labels c of each row x.
+
+    The product with x is made once and shared by the k labels. The weights start as
+    those of one PyTorch layer with `inputs + classes` inputs.
+    """
+
+    def __init__(self, inputs: int, classes: int, outputs: int):
+        super().__init__()
+        self.image = nn.Linear(inputs, outputs, bias=False)
+        self.label = nn.Linear(classes, outputs, bias=False)
+        self.bias = nn.Parameter(torch.empty(outputs))
+        bound = (inputs + classes) ** -0.5
+        for p in (self.image.weight, self.label.weight, self.bias):
+            nn.init.uniform_(p, -bound, bound)
+
+    def forward(self, x: Tensor, labels: Tensor, s: Tensor | None = None) -> Tensor:
+        """-> (k * batch, outputs): all rows with their first label, then the second, ...
+
+        x: (batch, inputs); labels: (k * batch, classes) in that order; s: (k * batch, 1),
+        a factor of each row, None for 1.
+        """
+        z = self.label(labels).view(-1, len(x), len(self.bias))
+        z = z.add_(self.image(x)).flatten(0, 1)
+        return z.add_(self.bias) if s is None else torch.addcmul(self.bias, s, z)
+
+    def write(
+        self, delta, x, labels, s=None, extra: tuple[Tensor, ...] = (), outputs=None
+    ) -> None:
+        """Set `.grad` as `TaughtLinear.write` does; the k rows of an x are added first.
+
+        delta: (k * batch, outputs), whose memory is used up; extra: delta, x and labels
+        of further rows, each x with a single label and s = 1; outputs: as there.
+        """
+        bias = delta.sum(0)
+        if s is not None:
+            delta *= s
+        labelled, (shared, *others) = (labels, delta), delta.split(len(x))
+        if extra:
+            bias += extra[0].sum(0)
+            labelled = torch.cat([labels, extra[2]]), torch.cat([delta, extra[0]])
+        # a product with few rows is much faster than its transpose, with few columns
+        label = (labelled[0].T @ labelled[1]).T.contiguous()
+        for other in others:
+            shared += other
+        if extra:
+            shared, x = torch.cat([shared, extra[0]]), torch.cat([x, extra[1]])
+        grads = (self.image.weight, shared.T @ x), (self.label.weight, label)
+        for parameter, grad in (*grads, (self.bias, bias)):
+            parameter.grad = spread(grad, 0, outputs, len(self.bias))
 
 
 class GraphConv(nn.Module):

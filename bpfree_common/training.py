@@ -111,7 +111,13 @@ def fit(
         last epoch and ends bit for bit as if it had not been.
     steps_per_execution: steps between two rounds of Lightning's hooks for a batch, which
         cost as much as a step of a small network. The result does not depend on it.
+
+    Raises ValueError if that is less than one.
     """
+    if steps_per_execution < 1:
+        raise ValueError(
+            f"steps_per_execution is {steps_per_execution}: give a number of 1 or more"
+        )
     rule.seed = seed
     data = data.to(device())
     callbacks: list[Callback] = [_Watch(stage, _probe(data) if track_alignment else None)]

@@ -40,9 +40,14 @@ MUTATIONS = {
         GRADIENT,
     ),
     "first layer's scale forgotten": (
-        "(s * delta.view(*s.shape[:2], -1))",
-        "delta.view(*s.shape[:2], -1)",
+        "x, labels, s, outputs=into",
+        "x, labels, None, outputs=into",
         GRADIENT,
+    ),
+    "units that only push down are taken for silent": (
+        "torch.logical_or(*a.aminmax(dim=0))",
+        "a.amax(dim=0).clamp_min(0)",
+        "leaving out silent units changes no credit",
     ),
     "length handed on": ("inputs = (h,)", "inputs = (g * h,)", GRADIENT),
     "sum of the goodness of two layers": (
@@ -50,7 +55,11 @@ MUTATIONS = {
         "in layers[1:])\n        active",
         JOINT,
     ),
-    "label not normalised": ("image, s * codes, s", "image, codes, s", SHARED),
+    "label without its own length": (
+        "length(codes).view(-1, len(x), 1).square()",
+        "0 * length(codes).view(-1, len(x), 1)",
+        SHARED,
+    ),
     "label as bright as one": ("x.max() * self.codes", "self.codes", SHARED),
     "right label as wrong": (
         "(y + 1 + mark)",

@@ -14,12 +14,17 @@ SIGNS = "signs: mean g is the gradient"
 
 MUTATIONS = {
     "the tangent of the input is lost": ("torch.addmm(dz, dh, W.T)", "dz + 0 * z", DENSE),
+    "the data meet the weights twice": (
+        "torch.cat([W, V])",
+        "torch.cat([W, W])",
+        DENSE,
+    ),
     "the bias does not move": ("F.linear(h, V, u)", "F.linear(h, V)", DENSE),
-    "a step uphill": ("mul_(d[0])", "mul_(-d[0])", PRODUCT),
-    "the slope is lost": ("mul_(d[0])", "mul_(1 + 0 * d[0])", PRODUCT),
+    "a step uphill": ("v *= d", "v *= -d", PRODUCT),
+    "the slope is lost": ("v *= d", "v *= 1 + 0 * d", PRODUCT),
     "a sum over directions": (
-        "torch.tensordot(d, v[name], 1) / len(d)",
-        "torch.tensordot(d, v[name], 1)",
+        "(d / len(d))[None] @ v",
+        "d[None] @ v",
         "an orthonormal basis times sqrt(n) averages to the gradient",
     ),
     "bits for signs": ("bits.mul_(2).sub_(1)", "bits.mul_(2)", SIGNS),

@@ -17,9 +17,13 @@ SLUG = "layer_collaboration"
 OWN = "each layer ascends its own p_i, with gamma from a frozen copy"
 
 MUTATIONS = {
-    "p for 1 - p": ("torch.sigmoid(-right)", "torch.sigmoid(right)", OWN),
-    "sign of gamma": ("(own + gamma - theta)", "(own - gamma - theta)", OWN),
-    "wrong rows pulled": ("-torch.sigmoid(wrong)", "torch.sigmoid(wrong)", OWN),
+    "p for 1 - p": ("ff.targets(x), 0.0", "1 - ff.targets(x), 0.0", OWN),
+    "sign of gamma": ("(own + gamma,", "(own - gamma,", OWN),
+    "wrong rows pulled": (
+        "return ff.row_errors(own + gamma, t, theta)",
+        "return ff.row_errors(own + gamma, t, theta) * (2 * t - 1)",
+        OWN,
+    ),
     "gamma of right rows for all": (
         "return total - own",
         "return (total - own)[..., : own.shape[-1] // 2].repeat(1, 2)",
@@ -32,11 +36,7 @@ MUTATIONS = {
         OWN,
     ),
     "below includes itself": ("return below if", "return below + own if", OWN),
-    "sum for mean": ("(-2 / len(weight))", "(-2)", OWN),
-    "pixels not normalised": ("delta *= first.scale(x, labels)", "pass", OWN),
-    "one row of two": ("delta.sum(0).T @ x", "delta[0].T @ x", OWN),
     "input not normalised": ("(normalise(a, G),) if n", "(a,) if n", OWN),
-    "undecided rows skipped": ("torch.finfo(a.dtype).eps", "0.3", OWN),
     "always the first layer's turn": (
         "(self.turn + 1)",
         "(self.turn + 0)",
@@ -53,8 +53,8 @@ MUTATIONS = {
         "Ent(h) >= 0, and 0 for a constant h",
     ),
     "right and wrong swapped in one ascent": (
-        "own in self.layers(x, labels)",
-        "own in self.layers(x, labels.flip(0))",
+        "own in self.layers(x, shown)",
+        "own in self.layers(x, shown.roll(len(x)))",
         "keeping the rows or sending them up twice is the same",
     ),
 }

@@ -37,7 +37,6 @@ MUTATIONS = {
     "sign of h forgotten": ("delta *= z.sign()", "pass", GRADIENT),
     "growth rewarded": ("(-pull * g / length)", "(0 * pull)", GRADIENT),
     "length forgotten": ("pull = slope / length", "pull = slope", GRADIENT),
-    "bias uphill": ("delta.T @ u, delta.sum(0)", "delta.T @ u, -delta.sum(0)", GRADIENT),
     "absolute value handed on": (
         "return (z, z.abs())",
         "return (z.abs(), z.abs())",
@@ -48,7 +47,11 @@ MUTATIONS = {
         "pass",
         DIGITAL,
     ),
-    "right label as wrong": ("randint(1,", "randint(0,", "wrong labels are never right"),
+    "right label as wrong": (
+        "uniform_labels(y, self.classes)",
+        "y.flip(0)",
+        "wrong labels are never right",
+    ),
     "image cut at the wrong end": ("x[:, classes:]", "x[:, :-classes]", PREDICTION),
     "one layer counted": ("self.goodness(x).sum(0)", "self.goodness(x)[-1]", PREDICTION),
     "signed goodness": ("(z, z.abs())", "(z, z)", GRADIENT),
@@ -59,12 +62,16 @@ MUTATIONS = {
         "equal runs: the loss is log 2",
     ),
     "right and wrong rows exchanged": (
-        "(self.image(rest)).flatten(0, 1)",
-        "(self.image(rest)).flip(0).flatten(0, 1)",
+        "rest, label.flatten(0, 1)",
+        "rest, label.flip(0).flatten(0, 1)",
         SHARED,
     ),
     "needed memory taken": ("None if keep else a", "None if keep else z", SPARED),
-    "wrong rows of an image forgotten": ("right += wrong", "pass", DIGITAL),
+    "right rows alone": (
+        "unit.write(delta, *u)",
+        "unit.write(delta * (torch.arange(len(delta)) < 5)[:, None], *u)",
+        GRADIENT,
+    ),
     "light bleeds into the next pixels": (
         "field.square().sum(1) / power",
         "field.square().sum(1).cummax(1).values / power",

@@ -83,6 +83,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(digits, tmp_path)
     assert whole.history == resumed.history
 
 
+def test_an_execution_of_no_step_is_refused_in_one_sentence(digits):
+    with pytest.raises(ValueError, match="steps_per_execution is 0: give a number of 1"):
+        fit(make(Noisy), digits, 1, 64, steps_per_execution=0)
+
+
 def test_how_many_steps_lightning_starts_at_once_changes_nothing(digits):
     one, many = (
         fit(make(Noisy), digits, 2, 64, steps_per_execution=n) for n in (1, 1000)
