@@ -106,7 +106,8 @@ def step_time_ratios(
     """Median time of zero, credit and optimiser step over that of `reference`.
 
     Time is that of the process where all runs on the CPU, so that others on the machine
-    do not count, and time on the wall where an accelerator works.
+    do not count (of several threads, those that wait count too), and time on the wall
+    where an accelerator works.
     A step is the mean over a rule's period. The rules take turns, so that a change of
     the machine's speed hits all alike; in its turn a rule repeats its period as in
     training, where no other rule's memory and code are in the caches: the first one is

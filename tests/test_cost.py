@@ -138,7 +138,16 @@ def test_timing_steps_leaves_the_rules_as_they_are():
             assert torch.equal(value, before[name][key])
 
 
-def test_time_on_a_processor_is_that_of_the_process_and_not_of_others_on_the_machine():
+@pytest.fixture
+def one_thread():
+    """As many notebooks at once run; a second thread would spin while it waits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_time_on_a_processor_does_not_count_others_on_the_machine(one_thread):
     class Interrupted(Backprop):
         def credit(self, batch):
             time.sleep(0.02)  # as when another notebook has the core
