@@ -152,7 +152,7 @@ def test_a_forgotten_detach_is_caught_by_the_audit():
 
 def test_decided_rows_cost_nothing(paper):
     torch.manual_seed(0)
-    rule = paper.ForwardForward([42, 64, 64, 64, 10], adam(1e-3), readout=False)
+    rule = paper.ForwardForward([42, 40, 40, 40, 10], adam(1e-3), readout=False)
 
     def flops(bias):
         for unit in rule.units:
@@ -160,7 +160,7 @@ def test_decided_rows_cost_nothing(paper):
         return measure(rule, image_batch()).flops
 
     far_below, near = flops(-9.0), flops(0.3)  # silent layers: wrong rows are decided
-    assert far_below < 0.9 * near
+    assert far_below < 0.85 * near
 
 
 def test_goodness_mode_is_differentiable_and_agrees_with_a_single_label(paper):
