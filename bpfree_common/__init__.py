@@ -6,43 +6,57 @@ so that the runner can decide in milliseconds that nothing is stale.
 
 from importlib import import_module
 
+from bpfree_common import _addresses  # noqa: F401
+
 __version__ = "0.1.0"
 
 _HOME = {
-    "Study": "study",
-    "LearningRule": "rule",
-    "Backprop": "baselines",
-    "Frozen": "baselines",
-    "adam": "optim",
-    "adamw": "optim",
-    "sgd": "optim",
-    "mlp": "networks",
-    "cnn": "networks",
-    "gcn": "networks",
-    "GraphConv": "networks",
-    "LabelledLinear": "networks",
-    "TaughtLinear": "networks",
-    "load_data": "data",
-    "load_graph": "data",
-    "knn_graph": "data",
-    "load_text": "sequences",
-    "load_speech": "sequences",
-    "load_photo": "scenes",
-    "load_views": "scenes",
-    "load_ratings": "ratings",
-    "identity": "checks",
-    "load_rule": "loader",
-    "cosine": "alignment",
-    "fit": "training",
-    "lr_grid": "training",
+    "Study": "former.study",
+    "LearningRule": "learning.rule",
+    "Backprop": "learning.baselines",
+    "Frozen": "learning.baselines",
+    "adam": "learning.optim",
+    "adamw": "learning.optim",
+    "sgd": "learning.optim",
+    "mlp": "learning.networks",
+    "cnn": "learning.networks",
+    "gcn": "learning.networks",
+    "GraphConv": "learning.networks",
+    "LabelledLinear": "learning.networks",
+    "TaughtLinear": "learning.networks",
+    "load_data": "data.tasks",
+    "load_graph": "data.tasks",
+    "knn_graph": "data.tasks",
+    "load_text": "data.sequences",
+    "load_speech": "data.sequences",
+    "load_photo": "data.scenes",
+    "load_views": "data.scenes",
+    "load_ratings": "data.ratings",
+    "identity": "studies.identities",
+    "load_rule": "papers.loader",
+    "cosine": "learning.alignment",
+    "fit": "learning.training",
+    "lr_grid": "learning.training",
 }
 __all__ = sorted(_HOME)
+
+
+#: Rooms of modules that notebooks call by name: ``from bpfree_common import figures``.
+_MODULES = {
+    "cost": "former.cost",
+    "figures": "former.figures",
+    "overview": "studies.pages",
+    "records": "records.record",
+    "training": "learning.training",
+}
 
 
 def __getattr__(name: str):
     """Import ``name`` from its module on first use (PEP 562)."""
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"{__name__}.{_MODULES[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -6,8 +6,12 @@ import os
 import sys
 from pathlib import Path
 
-from bpfree_common import catalogue, datasets, paths, publish, records
+from bpfree_common import paths
+from bpfree_common.data import datasets
 from bpfree_common.errors import ParameterError, UserError
+from bpfree_common.papers import catalogue
+from bpfree_common.records import record as records
+from bpfree_common.running import publish
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options) -> int:
     """Bring reports up to date."""
-    from bpfree_common import runner
+    from bpfree_common.running import runner
 
     reports, slugs = _reports(options), _slugs(options)
     overrides = dict(map(_assignment, options.parameter))
@@ -71,7 +75,7 @@ def check(options) -> int:
 
 def compare(options) -> int:
     """Say how two folders of reports differ; 1 if they do."""
-    from bpfree_common.compare import differences
+    from bpfree_common.running.compare import differences
 
     found = differences(options.one, options.two)
     print("\n".join(found) or "the reports are canonically identical")

@@ -15,7 +15,7 @@ from bpfree_common import load_rule
 TINY = """
 import json, os
 from pathlib import Path
-from bpfree_common import records
+from bpfree_common.records import record as records
 
 Path(os.environ["TINY_PIDS"], str(os.getpid())).touch()
 {body}

@@ -6,8 +6,9 @@ from types import ModuleType
 import pytest
 import torch
 
-from bpfree_common import LearningRule, catalogue, loader
+from bpfree_common import LearningRule
 from bpfree_common.errors import IdentityFailed
+from bpfree_common.papers import catalogue, loader
 
 #: What the audit finds above the diagonal in a rule whose units need nothing from above,
 #: and in one that differentiates through all four units.

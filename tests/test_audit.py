@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from bpfree_common import Backprop, Frozen, LearningRule, cnn, mlp, sgd
-from bpfree_common.alignment import alignment
-from bpfree_common.audit import audit, dependence, transport
 from bpfree_common.errors import AuditMismatch, ContractError
+from bpfree_common.former.audit import audit, dependence, transport
+from bpfree_common.learning.alignment import alignment
 
 X = torch.randn(5, 20, generator=torch.Generator().manual_seed(0))
 PROBE = (X, torch.arange(5) % 4)

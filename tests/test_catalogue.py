@@ -5,8 +5,10 @@ import traceback
 
 import pytest
 
-from bpfree_common import LearningRule, catalogue, loader, notebook, records
+from bpfree_common import LearningRule
 from bpfree_common.errors import CatalogueError, ReportError
+from bpfree_common.papers import catalogue, loader, notebook
+from bpfree_common.records import record as records
 
 
 def good_record() -> dict:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from bpfree_common import adam, catalogue, load_rule, notebook
+from bpfree_common import adam, load_rule
+from bpfree_common.papers import catalogue, notebook
 
 PAPERS = [entry for entry in catalogue.load().values() if entry.is_paper]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bpfree_common import claims
+from bpfree_common.former import claims
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from bpfree_common import Backprop, LearningRule, gcn, load_data, mlp, sgd
-from bpfree_common.cost import measure, step_time_ratios
-from bpfree_common.data import knn_graph
+from bpfree_common.data.tasks import knn_graph
+from bpfree_common.former.cost import measure, step_time_ratios
 
 BATCH = (torch.randn(8, 20), torch.arange(8) % 3)
 SIZES = [20, 16, 12, 3]

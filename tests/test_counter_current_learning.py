@@ -6,10 +6,10 @@ import torch
 from support import assert_caught, assert_identities_hold, small_batch, small_sizes
 
 from bpfree_common import Backprop, sgd
-from bpfree_common.audit import audit
-from bpfree_common.cost import measure
-from bpfree_common.data import Data
-from bpfree_common.training import fit
+from bpfree_common.data.tasks import Data
+from bpfree_common.former.audit import audit
+from bpfree_common.former.cost import measure
+from bpfree_common.learning.training import fit
 
 SLUG = "counter_current_learning"
 GRADIENT = "credit equals the gradient of the pair losses"

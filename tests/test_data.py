@@ -6,18 +6,13 @@ import os
 import pytest
 import torch
 
-from bpfree_common import (
-    catalogue,
-    data,
-    datasets,
-    progress,
-    ratings,
-    scenes,
-    sequences,
-)
+from bpfree_common import progress
 from bpfree_common.__main__ import main
-from bpfree_common.batches import Batches, Executions
+from bpfree_common.data import datasets, ratings, scenes, sequences
+from bpfree_common.data import tasks as data
 from bpfree_common.errors import DataError
+from bpfree_common.learning.batches import Batches, Executions
+from bpfree_common.papers import catalogue
 
 CONTENT = b"some bytes that were published"
 needs_data = pytest.mark.skipif(

@@ -11,12 +11,12 @@ from support import (
     take_steps,
 )
 
-from bpfree_common.alignment import compute_credit
-from bpfree_common.audit import audit
-from bpfree_common.baselines import Backprop
-from bpfree_common.cost import measure
-from bpfree_common.networks import mlp
-from bpfree_common.optim import adam
+from bpfree_common.former.audit import audit
+from bpfree_common.former.cost import measure
+from bpfree_common.learning.alignment import compute_credit
+from bpfree_common.learning.baselines import Backprop
+from bpfree_common.learning.networks import mlp
+from bpfree_common.learning.optim import adam
 
 SLUG = "dfa_modern_tasks"
 CLOSED_FORM = "the hidden credits equal their closed form"

@@ -11,11 +11,11 @@ from support import (
     small_sizes,
 )
 
-from bpfree_common.audit import audit
-from bpfree_common.baselines import Backprop
-from bpfree_common.cost import measure
-from bpfree_common.networks import mlp
-from bpfree_common.optim import sgd
+from bpfree_common.former.audit import audit
+from bpfree_common.former.cost import measure
+from bpfree_common.learning.baselines import Backprop
+from bpfree_common.learning.networks import mlp
+from bpfree_common.learning.optim import sgd
 
 SLUG = "direct_feedback_alignment"
 CLOSED_FORM = "the hidden credits of DFA equal their closed form"

@@ -12,8 +12,8 @@ from support import (
 )
 
 from bpfree_common import adam
-from bpfree_common.audit import audit
-from bpfree_common.cost import measure
+from bpfree_common.former.audit import audit
+from bpfree_common.former.cost import measure
 
 SLUG = "emergent_representations"
 GRADIENT = "FF's credit equals the gradient of each layer's own loss"

@@ -12,8 +12,8 @@ from support import (
 )
 
 from bpfree_common import Backprop, adam, mlp
-from bpfree_common.audit import audit
-from bpfree_common.cost import measure
+from bpfree_common.former.audit import audit
+from bpfree_common.former.cost import measure
 
 SLUG = "forward_forward"
 GRADIENT = "credit equals the gradient of each layer's own loss"

@@ -4,9 +4,10 @@ import pytest
 import torch
 from support import GLOBAL, LOCAL, assert_caught, assert_identities_hold
 
-from bpfree_common import catalogue, fit, loader, sgd
-from bpfree_common.audit import audit
+from bpfree_common import fit, sgd
 from bpfree_common.errors import AuditMismatch
+from bpfree_common.former.audit import audit
+from bpfree_common.papers import catalogue, loader
 
 SLUG = "forward_gnn"
 CLOSED_FORM = "the credit of the first layer equals its closed form"

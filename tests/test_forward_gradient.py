@@ -4,8 +4,8 @@ import pytest
 from support import assert_caught, assert_identities_hold, small_batch, small_sizes
 
 from bpfree_common import Backprop, mlp, sgd
-from bpfree_common.audit import audit
-from bpfree_common.cost import measure
+from bpfree_common.former.audit import audit
+from bpfree_common.former.cost import measure
 
 SLUG = "forward_gradient"
 DENSE = "d is autograd's gradient times v, through dense layers"

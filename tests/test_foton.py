@@ -11,10 +11,10 @@ from support import (
 )
 
 from bpfree_common import sgd
-from bpfree_common.alignment import alignment
-from bpfree_common.audit import audit
-from bpfree_common.cost import measure
 from bpfree_common.errors import ContractError
+from bpfree_common.former.audit import audit
+from bpfree_common.former.cost import measure
+from bpfree_common.learning.alignment import alignment
 
 SLUG = "foton"
 EXACT = "linear and orthogonal: the credit is the gradient"

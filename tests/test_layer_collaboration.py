@@ -11,7 +11,7 @@ from support import (
 )
 
 from bpfree_common import adam
-from bpfree_common.audit import audit
+from bpfree_common.former.audit import audit
 
 SLUG = "layer_collaboration"
 OWN = "each layer ascends its own p_i, with gamma from a frozen copy"

@@ -5,8 +5,8 @@ import torch
 from support import GLOBAL, LOCAL, assert_caught, assert_identities_hold, mutant
 
 from bpfree_common import Backprop, adam, cnn, mlp
-from bpfree_common.alignment import compute_credit
-from bpfree_common.audit import audit
+from bpfree_common.former.audit import audit
+from bpfree_common.learning.alignment import compute_credit
 
 SLUG = "mono_forward"
 CLOSED_FORM = "the closed form equals automatic differentiation"

@@ -6,9 +6,9 @@ from support import LOCAL, assert_caught, assert_identities_hold
 from torch import nn
 
 from bpfree_common import load_rule, sgd
-from bpfree_common.alignment import compute_credit
-from bpfree_common.audit import audit
-from bpfree_common.cost import measure
+from bpfree_common.former.audit import audit
+from bpfree_common.former.cost import measure
+from bpfree_common.learning.alignment import compute_credit
 
 SLUG = "noprop"
 CREDIT = "a block's credit equals its closed form"

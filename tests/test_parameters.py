@@ -3,7 +3,7 @@
 import pytest
 
 from bpfree_common.errors import CatalogueError, ParameterError
-from bpfree_common.parameters import parse, resolve
+from bpfree_common.papers.parameters import parse, resolve
 
 CELL = """
 epochs: int = 5  # 1..100 | passes over the data

@@ -11,9 +11,9 @@ from support import (
 )
 
 from bpfree_common import sgd
-from bpfree_common.audit import audit
-from bpfree_common.cost import measure
 from bpfree_common.errors import ContractError
+from bpfree_common.former.audit import audit
+from bpfree_common.former.cost import measure
 
 SLUG = "pepita"
 FORMULA = "the credit of PEPITA equals its formula"

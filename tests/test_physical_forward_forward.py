@@ -11,9 +11,9 @@ from support import (
 )
 
 from bpfree_common import adam
-from bpfree_common.audit import audit
-from bpfree_common.cost import measure
-from bpfree_common.rule import LearningRule
+from bpfree_common.former.audit import audit
+from bpfree_common.former.cost import measure
+from bpfree_common.learning.rule import LearningRule
 
 SLUG = "physical_forward_forward"
 GRADIENT = "credit equals the gradient of each layer's own loss"

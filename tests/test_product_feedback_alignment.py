@@ -11,8 +11,8 @@ from support import (
 )
 
 from bpfree_common import Backprop, mlp, sgd
-from bpfree_common.audit import audit
-from bpfree_common.cost import measure
+from bpfree_common.former.audit import audit
+from bpfree_common.former.cost import measure
 
 SLUG = "product_feedback_alignment"
 CLOSED = "the credits of PFA equal their closed form"

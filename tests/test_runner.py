@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from bpfree_common import notebook
-from bpfree_common.compare import differences
+from bpfree_common.papers import notebook
+from bpfree_common.running.compare import differences
 
 
 def wait_until(condition, seconds: float = 15) -> bool:
@@ -173,7 +173,7 @@ def test_publication_is_one_instant(tmp_path):
     script = """
 import itertools, sys
 from pathlib import Path
-from bpfree_common.publish import publish
+from bpfree_common.running.publish import publish
 root = Path(sys.argv[1])
 for n in itertools.count():
     new = root / f"new-{n}-{sys.argv[2]}"

@@ -12,8 +12,8 @@ from support import (
 )
 
 from bpfree_common import Backprop, adam
-from bpfree_common.audit import audit
-from bpfree_common.cost import measure
+from bpfree_common.former.audit import audit
+from bpfree_common.former.cost import measure
 
 SLUG = "scalable_forward_forward"
 SLOPE = "dg/dA = 2 A / (H W)"

@@ -75,7 +75,8 @@ def test_a_diverged_run_loses_and_leaves_no_infinity_in_the_record(study):
 
 def test_an_alignment_that_is_no_number_is_null_in_the_record(study, monkeypatch):
     monkeypatch.setattr(
-        "bpfree_common.training.alignment", lambda *_: [float("nan"), 0.123456789]
+        "bpfree_common.learning.training.alignment",
+        lambda *_: [float("nan"), 0.123456789],
     )
     task = load_data("digits").flat().take(64)
     study.tune("lost", build, task, 1, 32, [1e-3], seeds=[0], track_alignment=True)
@@ -91,7 +92,7 @@ def test_subnormal_numbers_are_flushed(study):
 def test_a_figure_is_shown_as_it_is_kept(study, monkeypatch, tmp_path):
     shown = []
     monkeypatch.setenv("BPFREE_RUN_DIR", str(tmp_path))
-    monkeypatch.setattr("bpfree_common.study.display", shown.append)
+    monkeypatch.setattr("bpfree_common.former.study.display", shown.append)
     figure, ax = plt.subplots()
     ax.plot([1, 2])
     study.figure(figure, "line", "A line.")

@@ -12,13 +12,13 @@ from support import (
 )
 from torch import nn
 
-from bpfree_common.audit import audit
-from bpfree_common.baselines import Backprop
-from bpfree_common.cost import measure
-from bpfree_common.data import load_data
-from bpfree_common.networks import mlp
-from bpfree_common.optim import sgd
-from bpfree_common.training import fit
+from bpfree_common.data.tasks import load_data
+from bpfree_common.former.audit import audit
+from bpfree_common.former.cost import measure
+from bpfree_common.learning.baselines import Backprop
+from bpfree_common.learning.networks import mlp
+from bpfree_common.learning.optim import sgd
+from bpfree_common.learning.training import fit
 
 SLUG = "target_projection"
 TPSGD = "tpSGD is the gradient of |Y P - h|^2 / 2 in each layer"

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from bpfree_common import Backprop, adam, fit, load_data, lr_grid, mlp, sgd
-from bpfree_common.batches import Batches
 from bpfree_common.errors import ContractError
-from bpfree_common.training import evaluate, trainer
+from bpfree_common.learning.batches import Batches
+from bpfree_common.learning.training import evaluate, trainer
 
 SIZES = [64, 24, 10]
 
@@ -139,8 +139,8 @@ def test_the_grid_surrounds_its_centre():
 RANKS = """
 import sys, torch
 from bpfree_common import Backprop, load_data, mlp, sgd
-from bpfree_common.batches import Batches
-from bpfree_common.training import trainer
+from bpfree_common.learning.batches import Batches
+from bpfree_common.learning.training import trainer
 torch.manual_seed(3)
 rule = Backprop(mlp([64, 24, 10]), sgd(0.1))
 data = load_data("digits").flat()

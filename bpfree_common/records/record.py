@@ -12,8 +12,10 @@ from pathlib import Path
 
 import fastjsonschema
 
-from bpfree_common import catalogue, datasets, notebook, paths
+from bpfree_common import paths
+from bpfree_common.data import datasets
 from bpfree_common.errors import ReportError
+from bpfree_common.papers import catalogue, notebook
 
 NAME = "record.json"
 
@@ -66,7 +68,7 @@ def check(record: dict) -> None:
 
 @lru_cache(maxsize=1)
 def _validator():
-    schema = json.loads((paths.LABORATORY / "record.schema.json").read_text())
+    schema = json.loads((paths.LABORATORY / "records" / "record.schema.json").read_text())
     return fastjsonschema.compile(schema)
 
 
@@ -154,7 +156,7 @@ def _rule_hash(slug: str) -> str:
 
 
 def _module_hash(name: str) -> str:
-    path = paths.LABORATORY / f"{name}.py"
+    path = paths.LABORATORY / f"{name.replace('.', '/')}.py"
     return notebook.module_hash(path) if path.is_file() else "gone"
 
 

@@ -11,7 +11,7 @@ weight transport T[l, m]
     passed through m, so that nothing changes in any forward pass. What is not zero uses
     the weights themselves and not their effect (the backward pass of backpropagation).
 
-With them come the counts of `bpfree_common.cost`, boundary crossings among them.
+With them come the counts of `bpfree_common.former.cost`, boundary crossings among them.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bpfree_common import cost
-from bpfree_common.alignment import alignment, compute_credit
 from bpfree_common.errors import AuditMismatch, ContractError
-from bpfree_common.rule import LearningRule
+from bpfree_common.former import cost
+from bpfree_common.learning.alignment import alignment, compute_credit
+from bpfree_common.learning.rule import LearningRule
 
 DEPTHS = (2, 4, 8, 16)
 TOLERANCE = 1e-7  #: relative change of a credit that counts as a dependence

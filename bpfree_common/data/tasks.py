@@ -18,7 +18,8 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from bpfree_common import datasets, paths
+from bpfree_common import paths
+from bpfree_common.data import datasets
 
 SPLIT_SEED = 2022  #: draws the validation (and, where none is official, test) samples
 

@@ -1,8 +1,8 @@
 """Run what is stale, in parallel, and tell the truth about it.
 
-Every notebook runs in a worker process (`bpfree_common.execute`) with a kernel of its
-own. This module plans, starts, watches and stops the workers; it needs no PyTorch, so
-finding that nothing is stale takes a moment.
+Every notebook runs in a worker process (`bpfree_common.running.execute`) with a
+kernel of its own. This module plans, starts, watches and stops the workers; it needs no
+PyTorch, so finding that nothing is stale takes a moment.
 """
 
 import json
@@ -14,17 +14,14 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpfree_common import (
-    catalogue,
-    datasets,
-    execute,
-    progress,
-    publish,
-    records,
-)
+from bpfree_common import progress
+from bpfree_common.data import datasets
 from bpfree_common.errors import UserError
-from bpfree_common.processes import kill_tree
-from bpfree_common.view import View
+from bpfree_common.papers import catalogue
+from bpfree_common.records import record as records
+from bpfree_common.running import execute, publish
+from bpfree_common.running.processes import kill_tree
+from bpfree_common.running.view import View
 
 TIMEOUTS = {"quick": 300, "standard": 3_600, "custom": 3_600, "paper": 86_400}
 USER_ERRORS = {"DataError", "ParameterError"}
@@ -181,7 +178,7 @@ def _start(job: Job, reports: Path, threads: int) -> None:
         "PYTHONHASHSEED": "0",
     }
     log = (job.staging / "log.txt").open("w")
-    command = [sys.executable, "-m", "bpfree_common.execute", str(job.staging)]
+    command = [sys.executable, "-m", "bpfree_common.running.execute", str(job.staging)]
     job.started = time.monotonic()
     job.process = subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from bpfree_common import catalogue, notebook
 from bpfree_common.errors import CatalogueError
+from bpfree_common.papers import catalogue, notebook
 
 PREFIX = "bpfree_papers"
 

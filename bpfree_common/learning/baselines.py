@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from bpfree_common.optim import Recipe
-from bpfree_common.rule import LearningRule
+from bpfree_common.learning.optim import Recipe
+from bpfree_common.learning.rule import LearningRule
 
 
 class Backprop(LearningRule):

@@ -1,8 +1,8 @@
 """One run of one notebook, in a process of its own, from papermill to publication.
 
-Started by the runner as ``python -m bpfree_common.execute JOB``, where JOB is the staging
-folder that holds `job.json`. It leaves `result.json` there and exits with 0 only when the
-report and its record are in place.
+Started by the runner as ``python -m bpfree_common.running.execute JOB``, where JOB is
+the staging folder that holds `job.json`. It leaves `result.json` there and exits with 0
+only when the report and its record are in place.
 """
 
 import json
@@ -12,8 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bpfree_common import notebook, publish, records
-from bpfree_common.processes import die_with_parent, kill_children
+from bpfree_common.papers import notebook
+from bpfree_common.records import record as records
+from bpfree_common.running import publish
+from bpfree_common.running.processes import die_with_parent, kill_children
 
 JOB, RESULT, CELLS, PROGRESS = "job.json", "result.json", "cells.json", "progress.json"
 
@@ -125,7 +127,7 @@ def own_kernel():
 
     class OwnKernel(KernelSpecManager):
         def get_kernel_spec(self, kernel_name):
-            command = [sys.executable, "-m", "bpfree_common.kernel"]
+            command = [sys.executable, "-m", "bpfree_common.running.kernel"]
             return KernelSpec(
                 argv=[*command, "-f", "{connection_file}"],
                 display_name="Python 3",

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bpfree_common import datasets
-from bpfree_common.data import Data, random_split
+from bpfree_common.data import datasets
+from bpfree_common.data.tasks import Data, random_split
 
 
 def load_ratings(name: str = "movielens-100k") -> Data:

@@ -13,10 +13,10 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 
 from bpfree_common import progress
-from bpfree_common.alignment import alignment
-from bpfree_common.batches import Batches, Executions
-from bpfree_common.data import Data
-from bpfree_common.rule import LearningRule
+from bpfree_common.data.tasks import Data
+from bpfree_common.learning.alignment import alignment
+from bpfree_common.learning.batches import Batches, Executions
+from bpfree_common.learning.rule import LearningRule
 
 EVALUATION_BATCH = 2_000  #: samples per slice when a metric is computed
 STEPS_PER_EXECUTION = 32  #: training steps that Lightning starts at once

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bpfree_common.batches import Execution, Executions, step_seed
 from bpfree_common.errors import ContractError
-from bpfree_common.optim import Recipe
+from bpfree_common.learning.batches import Execution, Executions, step_seed
+from bpfree_common.learning.optim import Recipe
 
 
 class LearningRule(L.LightningModule):
@@ -23,7 +23,7 @@ class LearningRule(L.LightningModule):
 
     units: `nn.ModuleList`, the ordered groups of parameters that learn together. Every
         parameter of the rule belongs to exactly one unit.
-    optimizer: a recipe of `bpfree_common.optim`, applied to the trainable parameters.
+    optimizer: a recipe of `bpfree_common.learning.optim`, for the trainable parameters.
     period: steps after which the rule's work repeats; costs are averaged over them. A
         counter that `credit` keeps is a buffer.
     """

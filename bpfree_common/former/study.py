@@ -23,18 +23,23 @@ import torch
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
-from bpfree_common import audit as auditing
-from bpfree_common import catalogue, checks, figures, parameters, paths, records, training
-from bpfree_common import claims as judging
-from bpfree_common import cost as costing
-from bpfree_common.data import Data
+from bpfree_common import paths
+from bpfree_common.data.tasks import Data
 from bpfree_common.errors import CatalogueError, ContractError
-from bpfree_common.rule import LearningRule
+from bpfree_common.former import audit as auditing
+from bpfree_common.former import claims as judging
+from bpfree_common.former import cost as costing
+from bpfree_common.former import figures
+from bpfree_common.learning import training
+from bpfree_common.learning.rule import LearningRule
+from bpfree_common.papers import catalogue, parameters
+from bpfree_common.records import record as records
+from bpfree_common.studies import identities as checks
 
 BASELINE, FROZEN = "backprop", "frozen"
 
 #: Where a data set's loader lives; all others are images or tables.
-LOADERS = dict.fromkeys(("cora", "citeseer", "pubmed"), "data.load_graph") | {
+LOADERS = dict.fromkeys(("cora", "citeseer", "pubmed"), "tasks.load_graph") | {
     **dict.fromkeys(
         ("descriptions", "tiny-shakespeare", "wikitext-2"), "sequences.load_text"
     ),
@@ -154,8 +159,8 @@ class Study:
 
         options: those of its loader (`load_graph`, `load_text`, `load_views`, ...).
         """
-        module, loader = LOADERS.get(name, "data.load_data").split(".")
-        load = getattr(import_module(f"bpfree_common.{module}"), loader)
+        module, loader = LOADERS.get(name, "tasks.load_data").split(".")
+        load = getattr(import_module(f"bpfree_common.data.{module}"), loader)
         data = load(name, **options)
         self._data.append(name)
         return data

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bpfree_common import datasets
-from bpfree_common.data import Data, random_split
+from bpfree_common.data import datasets
+from bpfree_common.data.tasks import Data, random_split
 
 
 def load_photo(name: str = "photo", step: int = 4) -> Data:

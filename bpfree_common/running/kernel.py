@@ -1,12 +1,12 @@
 """The Jupyter kernel of a run: it dies with the process that started it.
 
-Started as ``python -m bpfree_common.kernel -f CONNECTION_FILE``, so that a notebook
-always runs in the environment of the runner, whatever kernels the user has installed.
+Started as ``python -m bpfree_common.running.kernel -f CONNECTION_FILE``, so that
+a notebook always runs in the environment of the runner, whatever kernels the user has.
 """
 
 import os
 
-from bpfree_common.processes import die_with_parent
+from bpfree_common.running.processes import die_with_parent
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from bpfree_common.rule import LearningRule
+from bpfree_common.learning.rule import LearningRule
 
 
 def cosine(a: Tensor, b: Tensor) -> float:

@@ -10,8 +10,8 @@ import torch
 from scipy.io import wavfile
 from torch import Tensor
 
-from bpfree_common import datasets
-from bpfree_common.data import Data
+from bpfree_common.data import datasets
+from bpfree_common.data.tasks import Data
 from bpfree_common.errors import DataError
 
 TEXTS = ("descriptions", "tiny-shakespeare", "wikitext-2")

@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from bpfree_common.rule import LearningRule
+from bpfree_common.learning.rule import LearningRule
 
 TIMED_PERIODS = 3  #: periods of a rule that `step_time_ratios` times in one go
 

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from bpfree_common import notebook, records
+from bpfree_common.papers import notebook
+from bpfree_common.records import record as records
 
 
 def differences(one: Path, two: Path) -> list[str]:

@@ -3,7 +3,7 @@
 A file is looked for in `$BPFREE_DATA`, then in the user's cache, then at its official
 address. A file whose checksum is wrong is refused by name and left as it is. A folder of
 many small files counts as one file: its checksum is that of what `sha256sum *` prints.
-This module knows files only; `bpfree_common.data` makes tensors of them.
+This module knows files only; `bpfree_common.data.tasks` makes tensors of them.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from bpfree_common.errors import DataError
 @cache
 def catalogue() -> dict[str, dict]:
     """Every data set: about, licence, and its forms with file names and checksums."""
-    return yaml.safe_load((paths.LABORATORY / "datasets.yaml").read_text())
+    return yaml.safe_load((paths.LABORATORY / "data" / "datasets.yaml").read_text())
 
 
 def form(name: str) -> str:

@@ -10,7 +10,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from bpfree_common import catalogue, claims, figures, notebook, paths, records
+from bpfree_common import paths
+from bpfree_common.papers import catalogue, notebook
+from bpfree_common.records import record as records
+from bpfree_common.studies import claims, figures
 
 BASELINE = "backprop"
 _GOOD, _MIDDLE, _BAD, _NONE = "#a7d8c0", "#f5e3a8", "#f2b8a0", "#eeeeee"

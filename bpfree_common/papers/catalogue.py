@@ -10,8 +10,9 @@ from pathlib import Path
 
 import yaml
 
-from bpfree_common import notebook, parameters, paths
+from bpfree_common import paths
 from bpfree_common.errors import CatalogueError
+from bpfree_common.papers import notebook, parameters
 
 PROFILES = ("quick", "standard", "paper")
 

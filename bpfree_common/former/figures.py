@@ -13,7 +13,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from bpfree_common import catalogue
+from bpfree_common.papers import catalogue
 
 BASELINES = {
     "backprop": {"color": "#1a1a1a", "linestyle": "-", "marker": "o"},

@@ -1,0 +1,1 @@
+"""The papers: the catalogue, notebooks as data and as modules, their parameters."""

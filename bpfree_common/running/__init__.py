@@ -1,0 +1,1 @@
+"""The runner: notebooks executed in parallel and published whole."""

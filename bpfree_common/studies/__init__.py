@@ -1,0 +1,1 @@
+"""A study: one notebook's run, its arms, figures, claims and verdicts."""
