@@ -34,7 +34,7 @@ from bpfree_common.learning import training
 from bpfree_common.learning.rule import LearningRule
 from bpfree_common.papers import catalogue, parameters
 from bpfree_common.records import record as records
-from bpfree_common.studies import identities as checks
+from bpfree_common.former import checks
 
 BASELINE, FROZEN = "backprop", "frozen"
 
