@@ -1,7 +1,6 @@
 """All methods side by side: tables, sentences and figures made from records alone."""
 
 import base64
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -299,6 +298,16 @@ def verdict_figure(found: list[Row]) -> Figure:
     return figure
 
 
+def states(profile: str) -> list[dict]:
+    """Every paper of the catalogue: is its record there, and does it still hold?"""
+    found = []
+    for entry in catalogue.load().values():
+        if entry.is_paper:
+            word, reason = records.state(entry.slug, profile)
+            found.append({"paper": entry.title, "state": word, "reason": reason or ""})
+    return found
+
+
 def hero(row: Row) -> tuple[bytes, str, str]:
     """PNG, caption and alt text of the one figure that tells a method's story."""
     shown = row.record["figures"]
@@ -324,8 +333,3 @@ def figure_png(slug: str, profile: str, kept: dict, reports: Path | None = None)
             if about.get("alt") in alts:
                 return base64.b64decode("".join(output["data"]["image/png"]))
     raise ReportError(f"the report of {slug} lacks its figure {kept['name']!r}")
-
-
-def relative(path: Path, start: Path) -> str:
-    """A path for a link, seen from the folder `start`."""
-    return os.path.relpath(path, start)
