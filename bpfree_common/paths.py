@@ -6,7 +6,7 @@ from pathlib import Path
 import platformdirs
 
 PROJECT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = Path(os.environ.get("BPFREE_NOTEBOOKS", PROJECT / "notebooks")).resolve()
+NOTEBOOKS = Path(os.environ.get("BPFREE_NOTEBOOKS") or PROJECT / "notebooks").resolve()
 CATALOGUE = NOTEBOOKS / "papers.yaml"
 LOCK = PROJECT / "requirements.lock"
 LABORATORY = Path(__file__).resolve().parent
@@ -14,13 +14,13 @@ LABORATORY = Path(__file__).resolve().parent
 
 def reports() -> Path:
     """The folder of reports; `BPFREE_REPORTS` moves it."""
-    return Path(os.environ.get("BPFREE_REPORTS", PROJECT / "reports")).resolve()
+    return Path(os.environ.get("BPFREE_REPORTS") or PROJECT / "reports").resolve()
 
 
 def cache() -> Path:
     """The user's cache for downloads and checkpoints; `BPFREE_CACHE` moves it."""
-    if "BPFREE_CACHE" in os.environ:
-        return Path(os.environ["BPFREE_CACHE"]).expanduser().resolve()
+    if folder := os.environ.get("BPFREE_CACHE"):
+        return Path(folder).expanduser().resolve()
     return platformdirs.user_cache_path("bpfree")
 
 
