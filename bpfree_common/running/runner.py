@@ -24,7 +24,7 @@ from bpfree_common.running.processes import kill_tree
 from bpfree_common.running.view import View
 
 TIMEOUTS = {"quick": 300, "standard": 3_600, "custom": 3_600, "paper": 86_400}
-USER_ERRORS = {"DataError", "ParameterError"}
+USER_ERRORS = {"DataError", "DataMissing", "DataCorrupted", "ParameterError"}
 
 
 @dataclass
