@@ -214,7 +214,7 @@ def test_the_runner_refuses_before_a_kernel_starts_when_data_are_missing(
     catalogue.load.cache_clear()
     assert main(["run", "tiny", "--reports", str(project.reports)]) == 2
     catalogue.load.cache_clear()
-    assert "could not be downloaded" in capsys.readouterr().err
+    assert "could not be downloaded" in capsys.readouterr().out
     assert not list(project.pids.iterdir())
 
 

@@ -51,7 +51,9 @@ def test_a_landscape_without_a_peak_ends_at_a_flagged_edge():
 
 
 def test_rates_are_compared_among_settings_that_share_all_else():
-    grid = settings_of([{"lr": 0.1, "m": 0.0}, {"lr": 0.3, "m": 0.0}, {"lr": 1.0, "m": 0.9}])
+    grid = settings_of(
+        [{"lr": 0.1, "m": 0.0}, {"lr": 0.3, "m": 0.0}, {"lr": 1.0, "m": 0.9}]
+    )
 
     def evaluate(setting):
         return Tried(setting, [setting["m"] - abs(math.log(setting["lr"]))])
@@ -73,7 +75,7 @@ def test_the_papers_rate_may_stand_in_the_grid_twice():
     assert settings_of([0.1, 0.3, 0.1]) == [{"lr": 0.1}, {"lr": 0.3}]
 
 
-@pytest.mark.parametrize(("grid", "words"), [([], "empty"), ([{"momentum": 1}], "no 'lr'")])
+@pytest.mark.parametrize(("grid", "words"), [([], "empty"), ([{"m": 1}], "no 'lr'")])
 def test_a_grid_without_rates_is_refused(grid, words):
     with pytest.raises(ValueError, match=words):
         settings_of(grid)

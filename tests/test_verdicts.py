@@ -117,4 +117,8 @@ def test_doubling_is_not_paid_for_where_nothing_failed_or_the_budget_is_the_pape
 
 def test_what_is_not_attempted_says_why():
     found = claims.not_attempted("c", declared(), "it needs a GPU")
-    assert (found.verdict, found.why, found.value) == (NOT_ATTEMPTED, "it needs a GPU", "-")
+    assert (found.verdict, found.why, found.value) == (
+        NOT_ATTEMPTED,
+        "it needs a GPU",
+        "-",
+    )

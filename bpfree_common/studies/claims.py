@@ -119,8 +119,17 @@ def settings(measured) -> dict[str, np.ndarray]:
     return {str(k): np.atleast_1d(np.asarray(v, dtype=float)) for k, v in given.items()}
 
 
-def assess(name: str, declared, measured, *, null=None, counted: bool = False,
-           note: str = "", share: float | None = None, doubled=None) -> Claim:
+def assess(
+    name: str,
+    declared,
+    measured,
+    *,
+    null=None,
+    counted: bool = False,
+    note: str = "",
+    share: float | None = None,
+    doubled=None,
+) -> Claim:
     """Judge `measured` by what the catalogue has declared of the claim.
 
     declared: a `ClaimEntry` of the catalogue. measured: a value, one per seed, or those
@@ -145,7 +154,7 @@ def assess(name: str, declared, measured, *, null=None, counted: bool = False,
         if twice is None or not standing:
             verdict = NOT_ATTEMPTED
             spent = f"it fails at {share:.1%} of the paper's updates"
-            more = "which were not doubled" if twice is None else "not after twice as many"
+            more = "not doubled" if twice is None else "not after twice as many"
             note = "; ".join(filter(None, (note, f"{spent}, {more}")))
     return Claim(
         name, declared.text, declared.source, verdict, values, intervals, verdicts,

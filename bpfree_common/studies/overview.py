@@ -38,7 +38,7 @@ class Row:
         return self.entry.slug
 
     @property
-    def current_standard(self) -> bool:
+    def up_to_standard(self) -> bool:
         """Whether the record was made under the standard with intervals and nulls."""
         return self.record["schema"] >= 2
 
@@ -161,7 +161,7 @@ def scoreboard(found: list[Row]) -> list[dict]:
                 "FLOPs / BP": row.cost("flops_ratio"),
                 "live bytes / BP": row.cost("live_ratio"),
                 "claims": _counts(row),
-                "report": row.state + ("" if row.current_standard else ", former standard"),
+                "report": row.state + ("" if row.up_to_standard else ", former standard"),
             }
         )
     return table
@@ -228,7 +228,7 @@ def audit_rows(found: list[Row]) -> list[dict]:
     """What each step used, backpropagation's row first; none is asserted."""
     names = ("crossings", "locking", "weight_transport", "live_memory", "forward")
     reference = [r for r in found if BASELINE in r.record["audit"]]
-    reference.sort(key=lambda r: not r.current_standard)
+    reference.sort(key=lambda r: not r.up_to_standard)
     audits = [("*backpropagation*", r.record["audit"][BASELINE]) for r in reference[:1]]
     audits += [
         (f"[{r.entry.short}](../{r.slug}/{r.slug}.ipynb)", r.record["audit"].get(r.slug))

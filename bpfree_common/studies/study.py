@@ -174,7 +174,7 @@ class Study(Measurements):
     def side(self, arms: dict[str, tuning.Build], task: Data, epochs: int,
              batch_size: int, grid: list[float | dict], prefix: str,
              grids: dict | None = None, **options) -> Comparison:  # fmt: skip
-        """A comparison of a side experiment: any arms, named `prefix: arm` in the record."""
+        """A comparison of any arms, named ``prefix: arm`` in the record."""
         comparison = Comparison(self.budget(epochs, batch_size, **options))
         for arm, build in arms.items():
             chosen = (grids or {}).get(arm, grid)
@@ -302,7 +302,9 @@ class Study(Measurements):
             for name, claim in self._claims.items()
             if claim.verdict != claims.REPRODUCED
         }
-        return [claims.with_reason(c, reasons.get(c.name, "")) for c in self._claims.values()]
+        return [
+            claims.with_reason(c, reasons.get(c.name, "")) for c in self._claims.values()
+        ]
 
     def claims_table(self) -> Markdown:
         """All claims with source, measured value, band and verdict, and then why."""
@@ -369,7 +371,8 @@ class Study(Measurements):
             "budget": self._budget,
             "figures": self._figures,
             "environment": environment(),
-            "hashes": records.hashes_of_run(self.slug, self.parameters, self._data, self.profile),
+            "hashes": records.hashes_of_run(
+                self.slug, self.parameters, self._data, self.profile
+            ),
             "timing": timing,
         }
-

@@ -97,7 +97,9 @@ def settings_of(grid: Iterable[float | dict]) -> list[dict]:
     return found
 
 
-def search(evaluate: Callable[[dict], Tried], grid: list[dict]) -> tuple[list[Tried], bool]:
+def search(
+    evaluate: Callable[[dict], Tried], grid: list[dict]
+) -> tuple[list[Tried], bool]:
     """All settings tried, and whether the best is still at an edge of the rates.
 
     evaluate: trains a setting with every tuning seed. Settings that differ from the best
