@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from bpfree_common import paths, records
 from bpfree_common.errors import ReportError
 from bpfree_common.papers import catalogue, notebook
-from bpfree_common.studies import claims, figures, statistics
+from bpfree_common.studies import claims, figures, images, statistics
 from bpfree_common.studies.statistics import Estimate
 
 BASELINE, TEXTBOOK = "backprop", "textbook"
@@ -329,7 +329,11 @@ def figure_png(slug: str, profile: str, kept: dict, reports: Path | None = None)
     alts = {kept["caption"], kept.get("alt", kept["caption"])}
     for cell in notebook.read(folder / f"{slug}.ipynb")["cells"]:
         for output in cell.get("outputs", []):
+            data = output.get("data", {})
             about = output.get("metadata", {}).get("image/png", {})
-            if about.get("alt") in alts:
-                return base64.b64decode("".join(output["data"]["image/png"]))
+            if about.get("alt") in alts:  # as the former standard shows a picture
+                return base64.b64decode("".join(data["image/png"]))
+            for png, alt in images.pictures("".join(data.get("text/markdown", ""))):
+                if alt in alts:
+                    return png
     raise ReportError(f"the report of {slug} lacks its figure {kept['name']!r}")

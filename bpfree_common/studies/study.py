@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from IPython.display import Markdown, display
@@ -22,7 +23,15 @@ from bpfree_common.data.loading import load
 from bpfree_common.errors import CatalogueError, ContractError
 from bpfree_common.learning import training
 from bpfree_common.papers import catalogue, parameters
-from bpfree_common.studies import cards, claims, figures, statistics, tables, tuning
+from bpfree_common.studies import (
+    cards,
+    claims,
+    figures,
+    images,
+    statistics,
+    tables,
+    tuning,
+)
 from bpfree_common.studies.comparison import Comparison
 from bpfree_common.studies.measurements import Measurements
 from bpfree_common.studies.recording import environment, finite_columns, identities_held
@@ -64,7 +73,7 @@ class Study(Measurements):
         self._data: list[str] = []
         self._trained = False
         self._figures: list[dict] = []
-        self._headline = ""
+        self._headline, self._picture = "", ""
         self._metrics: list[dict] = []
         self._findings: list[str] = []
         self._budget: dict = {}
@@ -83,7 +92,6 @@ class Study(Measurements):
         """Where the findings and the headline figure will stand once all has run."""
         text = "*What was found stands here when the notebook has run to its end.*"
         display(Markdown(text), display_id=_FIRST_SCREEN)
-        display(Markdown(""), display_id=f"{_FIRST_SCREEN}-figure")
 
     def finding(self, sentence: str) -> None:
         """A sentence for the first screen, with its numbers and intervals."""
@@ -98,12 +106,13 @@ class Study(Measurements):
         """
         if any(kept["name"] == name for kept in self._figures):
             raise ValueError(f"there is already a figure {name!r}: choose another name")
-        png = figures.save(figure, self.folder / "figures", name)
+        png = images.save(figure, self.folder / "figures", name)
+        plt.close(figure)
         self._figures.append({"name": name, "caption": caption, "alt": alt or caption})
-        figures.show(png, caption, alt or caption)
+        shown = images.picture(png, alt or caption, caption)
+        display(shown)
         if headline:
-            self._headline = name
-            self._headline_png = png
+            self._headline, self._picture = name, shown.data
 
     # --- data and training -----------------------------------------------------------
 
@@ -339,13 +348,8 @@ class Study(Measurements):
 
     def _fill_first_screen(self) -> None:
         text = cards.findings(self._findings, self.profile, len(self.seeds))
-        display(Markdown(text), display_id=_FIRST_SCREEN, update=True)
-        if self._headline:
-            kept = next(f for f in self._figures if f["name"] == self._headline)
-            figures.show(
-                self._headline_png, kept["caption"], kept["alt"],
-                display_id=f"{_FIRST_SCREEN}-figure",
-            )  # fmt: skip
+        shown = Markdown(f"{text}\n\n{self._picture}")
+        display(shown, display_id=_FIRST_SCREEN, update=True)
 
     def _record(self) -> dict:
         timing = self._timing | {"seconds": time.perf_counter() - self._start}
