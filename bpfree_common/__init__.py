@@ -32,7 +32,7 @@ _HOME = {
     "load_photo": "data.scenes",
     "load_views": "data.scenes",
     "load_ratings": "data.ratings",
-    "identity": "studies.identities",
+    "identity": "former.checks",
     "load_rule": "papers.loader",
     "cosine": "learning.alignment",
     "fit": "learning.training",

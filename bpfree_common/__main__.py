@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bpfree_common import paths
 from bpfree_common.data import datasets
-from bpfree_common.errors import ParameterError, UserError
+from bpfree_common.errors import CatalogueError, ParameterError, UserError
 from bpfree_common.papers import catalogue, parameters
 from bpfree_common.records import record as records
 from bpfree_common.running import publish
@@ -21,30 +21,57 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; finished reports are kept", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:  # or SIGTERM, which says so
+        print(f"{str(stop) or 'interrupted'}; finished reports are kept", file=sys.stderr)
+        return getattr(stop, "exit_code", 130)
 
 
 def run(options) -> int:
     """Bring reports up to date."""
-    from bpfree_common.running import runner
+    from bpfree_common.running import plan, runner, view
 
     reports, slugs = _reports(options), _slugs(options)
     overrides = dict(map(_assignment, options.parameter))
     if overrides and len(slugs) != 1:
         raise ParameterError("parameters given by hand need exactly one notebook")
     publish.open_staging(reports, options.profile, "probe").rmdir()  # can we write?
-    jobs, fresh = runner.plan(
+    found = plan.plan(
         slugs, options.profile, overrides, reports, options.force, options.figures
     )
-    if fresh:
-        print(f"up to date: {', '.join(fresh)}")
-    code = runner.run(jobs, reports, options.jobs, options.timeout, options.threads)
+    _say_what_is_left_out(found, options)
+    code = runner.run(
+        found.jobs,
+        reports,
+        options.jobs,
+        options.timeout,
+        options.threads,
+        svg=options.figures,
+    )
+    place = plan.place(options.profile, overrides)
     if options.figures:
-        count = runner.collect_figures(slugs, options.profile, reports)
-        print(f"{count} figure files in {reports / 'figures' / options.profile}")
-    return code
+        count = runner.collect_figures(slugs, place, reports)
+        print(f"{count} figure files in {reports / 'figures' / place}")
+    if target := view.to_open(slugs, place, reports):
+        print(f"open    {target}")
+    return code or (2 if found.refused else 0)
+
+
+def _say_what_is_left_out(found, options) -> None:
+    """Print which notebooks are not run, and why. Raises CatalogueError.
+
+    A notebook that was asked for by name must have the profile; one sentence says which
+    is wrong when nothing else is left to run.
+    """
+    names, profile = ", ".join(found.absent), options.profile
+    if found.absent and options.slugs:
+        raise CatalogueError(f"no {profile!r} profile in papers.yaml for: {names}")
+    if found.absent:
+        print(f"no {profile} profile: {names}")
+    if found.fresh:
+        print(f"up to date: {', '.join(found.fresh)}")
+    for slug, text in found.refused.items():
+        where = "" if slug in text else f"{slug}: "
+        print(f"error: {where}{text}", file=sys.stderr)
 
 
 def data(options) -> int:
@@ -61,15 +88,23 @@ def data(options) -> int:
 
 def check(options) -> int:
     """Say which reports of a profile are stale or missing; 1 if there is one."""
-    reports, stale = _reports(options), 0
+    reports, code = _reports(options), 0
     for slug in _slugs(options):
         entry = catalogue.get(slug)
         if entry.is_paper and options.profile not in ("quick", *entry.profiles):
+            print(f"{slug}: has no {options.profile} profile")
+            code = code or (2 if options.slugs else 0)
             continue
-        reason = records.stale(slug, options.profile, reports)
-        stale += reason is not None
+        try:
+            reason = records.stale(slug, options.profile, reports)
+        except UserError as error:
+            print(f"{slug}: error: {error}")
+            code = code or error.exit_code
+            continue
+        if reason:
+            code = 1
         print(f"{slug}: {reason or 'up to date'}")
-    return 1 if stale else 0
+    return code
 
 
 def compare(options) -> int:
@@ -97,10 +132,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--profile", default="quick", choices=catalogue.PROFILES)
     one.add_argument("--jobs", type=_positive, default=os.cpu_count())
     one.add_argument("--threads", type=_positive, default=1, help="per notebook")
-    one.add_argument("--timeout", type=float, help="seconds for one whole run")
+    words = "seconds for one whole run; 0 or left out: the profile's limit"
+    one.add_argument("--timeout", type=_seconds, help=words)
     one.add_argument("--force", action="store_true", help="run even what is up to date")
     one.add_argument("--figures", action="store_true", help="collect PNG and SVG files")
-    one.add_argument("--reports", type=Path, help="folder of reports")
+    one.add_argument("--reports", type=_folder, help="folder of reports")
     one.add_argument(
         "-p", "--parameter", action="append", default=[], metavar="NAME=VALUE"
     )
@@ -111,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("check", help="say which reports are stale")
     one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")
     one.add_argument("--profile", default="quick", choices=catalogue.PROFILES)
-    one.add_argument("--reports", type=Path, help="folder of reports")
+    one.add_argument("--reports", type=_folder, help="folder of reports")
     one.set_defaults(command=check)
     one = commands.add_parser("compare", help="compare two folders of reports")
     one.add_argument("one", type=Path)
@@ -127,6 +163,19 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number of seconds, 0 or more")
+    return value
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must name a folder")
+    return Path(text)
 
 
 def _assignment(text: str) -> tuple[str, object]:

@@ -8,7 +8,7 @@ import platformdirs
 from bpfree_common.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = Path(os.environ.get("BPFREE_NOTEBOOKS", PROJECT / "notebooks")).resolve()
+NOTEBOOKS = Path(os.environ.get("BPFREE_NOTEBOOKS") or PROJECT / "notebooks").resolve()
 CATALOGUE = NOTEBOOKS / "papers.yaml"
 LOCK = PROJECT / "requirements.lock"
 LABORATORY = Path(__file__).resolve().parent

@@ -211,7 +211,7 @@ def test_the_runner_refuses_before_a_kernel_starts_when_data_are_missing(
     monkeypatch.setattr("bpfree_common.paths.NOTEBOOKS", where)
     monkeypatch.setattr("bpfree_common.paths.CATALOGUE", where / "papers.yaml")
     assert main(["run", "tiny", "--reports", str(project.reports)]) == 2
-    assert "could not be downloaded" in capsys.readouterr().err
+    assert "could not be downloaded" in capsys.readouterr().out
     assert not list(project.pids.iterdir())
 
 

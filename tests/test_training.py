@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from bpfree_common import Backprop, adam, fit, load_data, lr_grid, mlp, sgd
 from bpfree_common.errors import ContractError
@@ -115,6 +116,118 @@ def test_learning_rate_schedules_step_by_step_and_epoch(digits):
         fit(rule, digits, 2, 256)
         lr = rule.trainer.optimizers[0].param_groups[0]["lr"]
         assert lr == pytest.approx(0.5**count)
+
+
+# --- cooling ----------------------------------------------------------------------------
+
+
+def rates_of_a_run(digits, kind, recipe=None, epochs=3):
+    """The rates of all optimiser steps of a cooled run, read inside of `step`."""
+    torch.manual_seed(3)
+    rule, seen = kind(mlp(SIZES), recipe or sgd(0.1)), []
+
+    def look(optimizer, *_):
+        seen.append(optimizer.param_groups[0]["lr"])
+
+    class Look(Callback):
+        """Registers after the cooling: what it sees is what the step uses."""
+
+        def on_train_batch_start(self, trainer, rule, batch, batch_idx):
+            if not seen:
+                for optimizer in trainer.optimizers:
+                    optimizer.register_step_pre_hook(look)
+
+    fit(rule, digits, epochs, 256, cool=True, callbacks=[Look()])
+    return rule, seen
+
+
+def straight(steps):
+    """Constant over the first half of so many steps, then linearly towards zero."""
+    return [1.0 if s <= steps / 2 else (steps - s) / (steps / 2) for s in range(steps)]
+
+
+STEPS = 3 * (1083 // 256)  # three epochs of digits in whole batches
+
+
+def test_cooled_rates_are_constant_and_then_fall_linearly_to_a_positive_one(digits):
+    rule, seen = rates_of_a_run(digits, Backprop)
+    assert seen == pytest.approx([0.1 * f for f in straight(STEPS)])
+    assert seen[: STEPS // 2] == [0.1] * (STEPS // 2)
+    assert seen[-1] == pytest.approx(0.1 * 2 / STEPS)
+    assert rule.trainer.optimizers[0].param_groups[0]["lr"] == 0.1
+
+
+def test_cooling_multiplies_what_a_rules_own_schedule_and_hooks_set(digits):
+    class Scheduled(Backprop):
+        def configure_optimizers(self):
+            optimizer = super().configure_optimizers()
+            optimizer.register_step_pre_hook(self.double)
+            optimizer.register_step_post_hook(self.halve)
+            schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+            return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+        def double(self, optimizer, *_):
+            optimizer.param_groups[0]["lr"] *= 2
+
+        def halve(self, optimizer, *_):
+            optimizer.param_groups[0]["lr"] /= 2
+
+    _, seen = rates_of_a_run(digits, Scheduled)
+    own = [0.2 * 0.9**s for s in range(STEPS)]
+    assert seen == pytest.approx(
+        [r * f for r, f in zip(own, straight(STEPS), strict=True)]
+    )
+
+
+def test_each_group_cools_from_its_own_rate_in_every_optimiser(digits):
+    class Two(Backprop):
+        def configure_optimizers(self):
+            first, last = self.units[0].parameters(), self.units[1].parameters()
+            return [torch.optim.SGD(first, lr=0.4), torch.optim.Adam(last, lr=0.001)]
+
+    _, seen = rates_of_a_run(digits, Two)
+    assert seen[::2] == pytest.approx([0.4 * f for f in straight(STEPS)])
+    assert seen[1::2] == pytest.approx([0.001 * f for f in straight(STEPS)])
+
+
+def test_optimiser_steps_within_one_training_step_cool_alike(digits):
+    class Twice(Backprop):
+        def step(self, batch):
+            super().step(batch)
+            self.optimizers().step()
+
+    _, seen = rates_of_a_run(digits, Twice)
+    assert seen[::2] == seen[1::2]
+    assert seen[::2] == pytest.approx([0.1 * f for f in straight(STEPS)])
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 5, 1000])
+def test_a_cooled_run_that_was_interrupted_ends_as_if_it_had_not(
+    digits, tmp_path, steps_per_execution
+):
+    class Fails(Noisy):
+        def on_train_epoch_start(self):
+            if self.current_epoch == 3:
+                raise InterruptedError
+
+    options = {"cool": True, "steps_per_execution": steps_per_execution}
+    whole = fit(make(Noisy), digits, 4, 64, cool=True)
+    with pytest.raises(InterruptedError):
+        fit(make(Fails), digits, 4, 64, checkpoint=tmp_path, **options)
+    resumed = fit(make(Noisy), digits, 4, 64, checkpoint=tmp_path, **options)
+    assert resumed.steps_taken == 4 * (len(digits.y_train) // 64) - 1
+    assert torch.equal(weights(whole), weights(resumed))
+    assert whole.history == resumed.history
+    assert not torch.equal(weights(whole), weights(fit(make(Noisy), digits, 4, 64)))
+
+
+def test_a_run_of_another_length_or_rate_does_not_go_on_from_a_cooled_one(
+    digits, tmp_path
+):
+    for epochs, cool in ((1, True), (2, True), (2, False)):
+        kept = fit(make(), digits, epochs, 256, cool=cool, checkpoint=tmp_path)
+        plain = fit(make(), digits, epochs, 256, cool=cool)
+        assert torch.equal(weights(kept), weights(plain))
 
 
 def test_global_step_counts_steps_so_that_limits_and_checkpoints_work(digits):

@@ -36,6 +36,7 @@ class LearningRule(L.LightningModule):
         self.units = units
         self.recipe = optimizer
         self.seed = 0
+        self.steps_taken = 0  # training steps before the one that is going on
         self.history: list[dict] = []  # one row per epoch
         self.row: dict = {}  # what is known of the current epoch
         self._logged: list[dict] = []
@@ -109,7 +110,9 @@ class LearningRule(L.LightningModule):
         """Lightning's hook: the steps of an execution, or a single batch."""
         one = not isinstance(batch, Execution)
         batches, first = ([batch], batch_idx) if one else (batch.batches, batch.first)
+        before = self.current_epoch * self.steps_per_epoch
         for index, each in enumerate(batches, first):
+            self.steps_taken = before + index
             self._seed_step(index)
             self.step(each)
 

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from bpfree_common import progress
 from bpfree_common.data.tasks import Data
 from bpfree_common.learning.alignment import alignment
 from bpfree_common.learning.batches import Batches, Executions
+from bpfree_common.learning.cooling import Cooling
 from bpfree_common.learning.rule import LearningRule
 
 EVALUATION_BATCH = 2_000  #: samples per slice when a metric is computed
@@ -102,6 +104,8 @@ def fit(
     track_alignment: bool = False,
     checkpoint: Path | None = None,
     steps_per_execution: int = STEPS_PER_EXECUTION,
+    cool: bool = False,
+    callbacks: Iterable[Callback] = (),
 ) -> LearningRule:
     """Train `rule` on the training split, validating after each epoch.
 
@@ -111,6 +115,12 @@ def fit(
         last epoch and ends bit for bit as if it had not been.
     steps_per_execution: steps between two rounds of Lightning's hooks for a batch, which
         cost as much as a step of a small network. The result does not depend on it.
+    cool: multiply every learning rate by 1 in the first half of all steps and by
+        ``2 (1 - s / S)`` in the second, where s of the S steps lie behind: linearly
+        towards zero, the last step at 2 / S. Whatever a rule's own schedule sets is
+        multiplied. A run of another length cools otherwise, so that it does not go on
+        from this run's checkpoint.
+    callbacks: further ones of Lightning's.
 
     Raises ValueError if that is less than one.
     """
@@ -120,14 +130,16 @@ def fit(
         )
     rule.seed = seed
     data = data.to(device())
-    callbacks: list[Callback] = [_Watch(stage, _probe(data) if track_alignment else None)]
+    watch = _Watch(stage, _probe(data) if track_alignment else None)
+    callbacks = [watch, *callbacks] + [Cooling()] * cool
     options = {"callbacks": callbacks}
     resume = None
     if checkpoint is not None:
-        keep = ModelCheckpoint(checkpoint, filename="last", enable_version_counter=False)
+        name = f"cooled-{epochs}" if cool else "last"
+        keep = ModelCheckpoint(checkpoint, filename=name, enable_version_counter=False)
         callbacks.append(keep)
         options["enable_checkpointing"] = True
-        last = Path(checkpoint) / "last.ckpt"
+        last = Path(checkpoint) / f"{name}.ckpt"
         resume = last if last.is_file() else None
     train = Batches(data.x_train, data.y_train, batch_size, shuffle_seed=seed)
     val = Batches(data.x_val, data.y_val, EVALUATION_BATCH)

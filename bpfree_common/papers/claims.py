@@ -25,16 +25,17 @@ MEASURED = "measured"  #: the null is another arm's value, which the study measu
 
 @dataclass(frozen=True)
 class ClaimEntry:
-    """One declared claim; `source` is empty and `band` None where only a text stands.
+    """One declared claim; where only a text stands, it has no source and no band.
 
     text: the claim, a sentence. source: one of `SOURCES`. band: (low, high) in `unit`,
-    None for an open side. null: the value without the effect, or "measured".
-    final_accuracy: whether it is about the accuracy at the end of training.
+    None for an open side; both sides are open only where none is declared. null: the
+    value without the effect, or "measured". final_accuracy: whether it is about the
+    accuracy at the end of training.
     """
 
     text: str
     source: str = ""
-    band: tuple[float | None, float | None] | None = None
+    band: tuple[float | None, float | None] = (None, None)
     null: float | str | None = None
     unit: str = ""
     final_accuracy: bool = False
@@ -78,7 +79,7 @@ def _claim(raw: dict) -> ClaimEntry:
     band, null = _band(raw.get("band")), raw.get("null")
     if not (null is None or null == MEASURED or _is_number(null)):
         raise ValueError(f"null is a number or {MEASURED!r}, not {null!r}")
-    if band and _is_number(null) and _inside(null, band):
+    if raw.get("band") and _is_number(null) and _inside(null, band):
         raise ValueError(
             f"the band {list(band)} contains its null {null:g}, "
             "so it would be confirmed without the effect"
@@ -86,9 +87,9 @@ def _claim(raw: dict) -> ClaimEntry:
     return ClaimEntry(**raw | {"band": band})
 
 
-def _band(raw) -> tuple[float | None, float | None] | None:
+def _band(raw) -> tuple[float | None, float | None]:
     if raw is None:
-        return None
+        return None, None
     if not isinstance(raw, list) or len(raw) != 2:
         raise ValueError("band is [low, high], null for an open side")
     if not all(side is None or _is_number(side) for side in raw):
