@@ -1,7 +1,6 @@
 """The command line: ``python -m bpfree_common COMMAND``; the Makefile calls it."""
 
 import argparse
-import ast
 import os
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from bpfree_common import paths
 from bpfree_common.data import datasets
 from bpfree_common.errors import CatalogueError, ParameterError, UserError
-from bpfree_common.papers import catalogue
+from bpfree_common.papers import catalogue, parameters
 from bpfree_common.records import record as records
 from bpfree_common.running import publish
 
@@ -185,8 +184,8 @@ def _assignment(text: str) -> tuple[str, object]:
     if not equals:
         raise ParameterError(f"{text!r} is not NAME=VALUE")
     try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+        return name, parameters.literal(value)
+    except ValueError:
         return name, value
 
 
