@@ -6,11 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-from bpfree_common import paths
+from bpfree_common import paths, records
 from bpfree_common.data import datasets
 from bpfree_common.errors import ParameterError, UserError
 from bpfree_common.papers import catalogue
-from bpfree_common.records import record as records
 from bpfree_common.running import publish
 
 
@@ -64,13 +63,27 @@ def check(options) -> int:
     """Say which reports of a profile are stale or missing; 1 if there is one."""
     reports, stale = _reports(options), 0
     for slug in _slugs(options):
-        entry = catalogue.get(slug)
-        if entry.is_paper and options.profile not in ("quick", *entry.profiles):
+        if not (options.slugs or catalogue.get(slug).has(options.profile)):
             continue
-        reason = records.stale(slug, options.profile, reports)
-        stale += reason is not None
-        print(f"{slug}: {reason or 'up to date'}")
+        word, reason = records.state(slug, options.profile, reports)
+        stale += word == "stale"
+        said = {"current": "up to date", "confirmed": f"up to date ({reason})"}
+        print(f"{slug}: {said.get(word, reason)}")
     return 1 if stale else 0
+
+
+def confirm(options) -> int:
+    """Confirm reports that an older commit made; 1 if one could not be confirmed."""
+    from bpfree_common.records import confirmation
+
+    entries = [catalogue.get(s) for s in options.slugs or catalogue.load()]
+    slugs = [e.slug for e in entries if e.has("standard") and not e.reads_records]
+    found = confirmation.confirm(
+        slugs, options.since, _reports(options), "standard", options.jobs, options.remake
+    )
+    for slug, reason in found.items():
+        print(f"{slug}: {f'not confirmed: {reason}' if reason else 'confirmed'}")
+    return 1 if any(found.values()) else 0
 
 
 def compare(options) -> int:
@@ -118,6 +131,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("one", type=Path)
     one.add_argument("two", type=Path)
     one.set_defaults(command=compare)
+    one = commands.add_parser("confirm", help="show that old reports hold for new code")
+    one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")
+    one.add_argument("--since", required=True, help="the commit that made the reports")
+    one.add_argument("--jobs", type=_positive, default=os.cpu_count())
+    one.add_argument("--remake", type=int, default=2, help="reports to make again")
+    one.add_argument("--reports", type=Path, help="folder of reports")
+    one.set_defaults(command=confirm)
     one = commands.add_parser("list", help="list the notebooks")
     one.set_defaults(command=papers)
     return parser

@@ -12,10 +12,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.nn import functional as F
 
-from bpfree_common import Backprop, mlp, sgd
+from bpfree_common import Backprop, mlp, records, sgd
 from bpfree_common.learning.batches import Batches, Executions
 from bpfree_common.learning.training import STEPS_PER_EXECUTION, trainer
-from bpfree_common.records import record as records
 from bpfree_common.studies import pages as overview
 
 SIZES, BATCH, PAIRS = [784, 1000, 1000, 10], 128, 9

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bpfree_common import records
 from bpfree_common.papers import notebook
-from bpfree_common.records import record as records
 from bpfree_common.running import publish
 from bpfree_common.running.processes import die_with_parent, kill_children
 
@@ -35,6 +35,7 @@ def main(folder: Path) -> int:
     error = run_notebook(job, folder, report) or check_record(job, report)
     if error is None:
         clean(report / f"{job['slug']}.ipynb")
+        records.seal(report / records.NAME, report / f"{job['slug']}.ipynb")
         publish.publish(report, Path(job["final"]))
     else:
         keep_failed(job, report)
@@ -107,6 +108,8 @@ def clean(path: Path) -> None:
     content["metadata"].pop("papermill", None)
     for cell in content["cells"]:
         cell["metadata"] = {"tags": t} if (t := notebook.tags(cell)) else {}
+        if "injected-parameters" in notebook.tags(cell):
+            cell["id"] = "injected-parameters"  # papermill draws one at random
         if "outputs" in cell:
             cell["outputs"] = notebook.joined(cell["outputs"])
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -14,11 +14,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpfree_common import progress
+from bpfree_common import progress, records
 from bpfree_common.data import datasets
 from bpfree_common.errors import UserError
 from bpfree_common.papers import catalogue
-from bpfree_common.records import record as records
 from bpfree_common.running import execute, publish
 from bpfree_common.running.processes import kill_tree
 from bpfree_common.running.view import View

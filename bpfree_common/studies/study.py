@@ -23,7 +23,7 @@ import torch
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
-from bpfree_common import paths
+from bpfree_common import paths, records
 from bpfree_common.data.tasks import Data
 from bpfree_common.errors import CatalogueError, ContractError
 from bpfree_common.learning import training
@@ -31,7 +31,6 @@ from bpfree_common.learning.rule import LearningRule
 from bpfree_common.measuring import audit as auditing
 from bpfree_common.measuring import cost as costing
 from bpfree_common.papers import catalogue, parameters
-from bpfree_common.records import record as records
 from bpfree_common.studies import claims as judging
 from bpfree_common.studies import figures
 from bpfree_common.studies import identities as checks
