@@ -81,6 +81,10 @@ class Entry:
         """Whether this is a paper's notebook, not a page of the collection."""
         return self.family is not None
 
+    def has(self, profile: str) -> bool:
+        """Whether a report at `profile` is expected of this notebook."""
+        return profile == "quick" or self.reads_records or profile in self.profiles
+
     def declared(self) -> dict[str, parameters.Parameter]:
         """The parameters that the notebook declares."""
         text = notebook.parameters_source(self.path)

@@ -2,6 +2,7 @@
 
 import math
 import platform
+import sys
 
 import numpy as np
 import torch
@@ -28,6 +29,12 @@ def environment() -> dict:
         "device": gpu or "cpu",
         "matmul_precision": torch.get_float32_matmul_precision(),
     }
+
+
+def laboratory() -> list[str]:
+    """Modules of the laboratory that are loaded, as "room.module"."""
+    prefix = "bpfree_common."
+    return sorted(m.removeprefix(prefix) for m in sys.modules if m.startswith(prefix))
 
 
 def identities_held() -> list[dict]:
