@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
