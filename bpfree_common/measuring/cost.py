@@ -102,7 +102,9 @@ class _Counter(Observer):
     def after(self, rule: LearningRule, step: int, batch) -> None:
         optimizers = rule.trainer.optimizers
         counts = {"flops": self.meter.flops, "rows": self.meter.passes()}
-        self.steps.append(counts | {"live_bytes": self.meter.live_bytes(rule, optimizers)})
+        self.steps.append(
+            counts | {"live_bytes": self.meter.live_bytes(rule, optimizers)}
+        )
         with torch.no_grad():
             for p, start in zip(rule.parameters(), self._start, strict=True):
                 p.copy_(start)

@@ -20,14 +20,6 @@ _MODULES = (
     "statistics",
     "tables",
 )
-    "claims",
-    "figures",
-    "images",
-    "overview",
-    "schematics",
-    "statistics",
-    "tables",
-)
 __all__ = sorted([*_HOME, *_MODULES])
 
 

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import torch
 
+from bpfree_common import records
 from bpfree_common.learning import training
 from bpfree_common.studies import identities
 
@@ -28,6 +29,7 @@ def environment() -> dict:
         "threads": torch.get_num_threads(),
         "device": gpu or "cpu",
         "matmul_precision": torch.get_float32_matmul_precision(),
+        **records.surroundings(),
     }
 
 
