@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from bpfree_common import paths
+from bpfree_common.former import figures
 from bpfree_common.papers import catalogue, notebook
 from bpfree_common.records import record as records
-from bpfree_common.studies import claims, figures
+from bpfree_common.studies import claims
 
 BASELINE = "backprop"
 _GOOD, _MIDDLE, _BAD, _NONE = "#a7d8c0", "#f5e3a8", "#f2b8a0", "#eeeeee"
