@@ -12,10 +12,11 @@ TORCH   ?=
 
 ENV   := .venv
 PY    := $(ENV)/bin/python
-# its text: where the checkout was, and which build of PyTorch was asked for
-READY := $(ENV)/.ready
+READY := $(ENV)/.ready# says where the checkout was
+KEPT  := $(shell cat $(ENV)/.torch 2>/dev/null)# the build of PyTorch that was asked for
+BUILD := $(or $(TORCH),$(KEPT))
 RUN   := $(PY) -m bpfree_common run --profile $(PROFILE) --jobs $(JOBS)
-INDEX := $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/$(TORCH))
+INDEX := $(if $(BUILD),--extra-index-url https://download.pytorch.org/whl/$(BUILD))
 
 .DEFAULT_GOAL := help
 .PHONY: help env reports figures test lint unit notebooks lab data check bench lock clean
@@ -23,21 +24,23 @@ INDEX := $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/$(TORC
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# An environment that cannot work, or not as asked, is said or mended before anything runs.
-ifneq ($(wildcard $(READY)),)
-ifeq ($(filter help env lock clean,$(or $(MAKECMDGOALS),help)),)
-ifneq ($(shell $(PY) -c 'print("runs")' 2>/dev/null),runs)
-$(error $(PY) does not run (its interpreter is gone): `make clean env` makes it anew)
+# An environment that cannot work is told, and one with another PyTorch made as asked.
+STATE := $(shell [ -e $(READY) ] || exit 0; \
+  $(PY) -c '' 2>/dev/null || { echo broken; exit 0; }; \
+  [ ! -s $(READY) ] || [ "$$(cat $(READY))" = "$$(pwd -P)" ] || echo moved)
+ifneq ($(filter-out help env lock clean,$(or $(MAKECMDGOALS),help)),)
+ifeq ($(STATE),broken)
+$(error $(PY) does not run any more: `make env` makes the environment anew)
 endif
-ifeq ($(filter $(CURDIR),$(file < $(READY))),)
-$(error $(ENV) was made in another folder than this checkout: `make clean env` makes it anew)
+ifeq ($(STATE),moved)
+$(error $(ENV) belongs to another folder than this one: `make env` makes it anew)
 endif
 endif
-ifneq ($(TORCH),)
-ifeq ($(filter TORCH=$(TORCH),$(file < $(READY))),)
+ifneq ($(BUILD),$(KEPT))
 .PHONY: $(READY)
 endif
-endif
+ifneq ($(STATE),)
+.PHONY: $(READY)
 endif
 
 env: $(READY) ## Create the environment in .venv (TORCH=cpu|cu130 chooses a build of PyTorch)
@@ -47,12 +50,12 @@ $(READY): requirements.lock pyproject.toml
 	  { echo "error: there is no $(PYTHON): install Python 3.11 or newer, or set PYTHON=" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $$($(PYTHON) --version) is too old: install Python 3.11 or newer, or set PYTHON=" >&2; exit 2; }
-	$(PYTHON) -m venv $(ENV)
-	@# another build of the same version: pip would leave the one that is there
-	$(if $(TORCH),$(PY) -m pip uninstall --quiet --disable-pip-version-check --yes torch)
+	$(PYTHON) -m venv $(if $(STATE),--clear) $(ENV)
+	@# another build has the same version: pip would leave the one that is there
+	$(if $(filter-out $(KEPT),$(BUILD)),$(PY) -m pip uninstall --quiet --yes torch)
 	$(PY) -m pip install --quiet --disable-pip-version-check $(INDEX) -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@echo '$(CURDIR) TORCH=$(or $(TORCH),$(KEPT))' > $@
+	@echo '$(BUILD)' > $(ENV)/.torch && pwd -P > $@
 
 reports: $(READY) ## Run every stale notebook into reports/ (PROFILE=standard, M=forward_forward)
 	@$(RUN) $(M)
