@@ -340,7 +340,7 @@ class Study:
             f"without any forward pass showing them (below). Orange: {unit}s that come "
             f"later in the forward pass. {note}"
         )
-        drawn = figures.audit_matrices(audits, self.style)
+        drawn = figures.audit_matrices(audits)
         self.figure(drawn, "audit", caption.strip())
 
     def memory_figure(self, audits: dict[str, auditing.Audit], note: str = "") -> None:
