@@ -81,6 +81,11 @@ class Entry:
         """Whether this is a paper's notebook, not a page of the collection."""
         return self.family is not None
 
+    @property
+    def runs_at(self) -> list[str]:
+        """The profiles at which it can be run; a page runs at all of them."""
+        return ["quick", *self.profiles] if self.is_paper else list(PROFILES)
+
     def declared(self) -> dict[str, parameters.Parameter]:
         """The parameters that the notebook declares."""
         text = notebook.parameters_source(self.path)
