@@ -81,10 +81,14 @@ class Entry:
         """Whether this is a paper's notebook, not a page of the collection."""
         return self.family is not None
 
+    def has(self, profile: str) -> bool:
+        """Whether a report at `profile` is expected of this notebook."""
+        return profile == "quick" or self.reads_records or profile in self.profiles
+
     @property
     def runs_at(self) -> list[str]:
-        """The profiles at which it can be run; a page runs at all of them."""
-        return ["quick", *self.profiles] if self.is_paper else list(PROFILES)
+        """The profiles at which a report is expected of this notebook."""
+        return [profile for profile in PROFILES if self.has(profile)]
 
     def declared(self) -> dict[str, parameters.Parameter]:
         """The parameters that the notebook declares."""

@@ -1,11 +1,9 @@
 """Notebooks as data: reading, tagged cells, content hashes, the canonical form."""
 
-import ast
 import copy
 import hashlib
 import json
 import re
-from functools import cache
 from pathlib import Path
 
 from bpfree_common.errors import CatalogueError
@@ -67,33 +65,18 @@ def parameters_source(path: Path) -> str:
 
 def content_hash(path: Path) -> str:
     """SHA-256 of what a reader sees in the source: types, tags and text of the cells."""
-    cells = [[c["cell_type"], tags(c), source(c)] for c in read(path)["cells"]]
-    return digest(cells)
+    return cells_hash(read(path)["cells"])
+
+
+def cells_hash(cells: list[dict]) -> str:
+    """SHA-256 of the types, tags and text of some cells."""
+    return digest([[c["cell_type"], tags(c), source(c)] for c in cells])
 
 
 def digest(value) -> str:
     """SHA-256 of the canonical JSON form of `value`, shortened to 32 hex digits."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-@cache
-def module_hash(path: Path) -> str:
-    """Hash of a module's syntax tree: comments, docstrings and layout do not count."""
-    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_docstring(body[0]):
-            node.body = body[1:]
-    return digest(ast.dump(tree))
-
-
-def _is_docstring(node) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
 
 
 def canonical(notebook: dict) -> dict:
@@ -114,6 +97,16 @@ def canonical(notebook: dict) -> dict:
                 _canonical_output(o) for o in joined(outputs) if o.get("name") != "stderr"
             ]
     return clean
+
+
+def uncompared(notebook: dict) -> list:
+    """The outputs that `canonical` leaves out: those of timing cells, and of stderr."""
+    left = []
+    for cell in notebook["cells"]:
+        outputs = joined(cell.get("outputs", []))
+        timed = TIMING in tags(cell)
+        left.append([o for o in outputs if timed or o.get("name") == "stderr"])
+    return left
 
 
 def joined(outputs: list[dict]) -> list[dict]:
