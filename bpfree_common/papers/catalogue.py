@@ -69,12 +69,16 @@ class Entry:
 
         A claim that is declared by its text alone has no source and no band.
         """
-        declared = vars(self).get("_declared", {})
         where = f"papers.yaml, {self.slug}"
         return {
-            name: claims.claim(where, name, declared.get(name, text))
-            for name, text in self.claims.items()
+            name: claims.claim(where, name, raw)
+            for name, raw in self.written_claims.items()
         }
+
+    @property
+    def written_claims(self) -> dict[str, str | dict]:
+        """The claims as `papers.yaml` writes them: texts, or mappings."""
+        return self.claims | vars(self).get("_declared", {})
 
     @property
     def is_paper(self) -> bool:
@@ -199,7 +203,7 @@ def _entry(slug: str, fields: dict) -> Entry:
             f"{where}: unknown family {entry.family!r}: {choices(entry.family, FAMILIES)}"
         )
     mappings = {name: claim for name, claim in given.items() if isinstance(claim, dict)}
-    if mappings:  # only then: the hash of an entry is that of its attributes
+    if mappings:  # beside the fields, which keep the texts that former studies read
         object.__setattr__(entry, "_declared", mappings)
     entry.declared_claims  # noqa: B018 (a slip is told now, not when a study ends)
     return entry
