@@ -430,6 +430,34 @@ def test_a_setting_that_diverged_leaves_a_gap_in_the_tuners_curve():
     assert list(ax.lines[0].get_xdata()) == [1e-4, 3e-4, 1e-3]
 
 
+def test_a_rate_at_which_training_collapses_does_not_stretch_the_tuners_axis():
+    tuning = _tuning(["own"])
+    tuning["own"]["grid"] += [{"lr": 1e-2, "validation": 0.69}]
+    tuning["own"]["grid"] += [{"lr": 1.0, "validation": 0.01}]
+    (ax,) = figures.rate_curves(tuning, palette.Palette("own")).axes
+    low, high = ax.get_ylim()
+    assert 0.3 < low < 0.6 < 0.7 < high  # 0.6 is the chosen rate's neighbour
+    assert [text.get_text() for text in ax.texts] == ["own ↓ 0.01"]
+
+
+def test_an_arm_that_diverged_at_every_rate_is_said_to_have():
+    tuning = _tuning(["own", "backprop"])
+    for setting in (lost := [dict(each) for each in tuning["own"]["grid"]]):
+        setting["validation"] = float("nan")
+    tuning["own"]["grid"] = lost
+    figure = figures.rate_curves(tuning, palette.Palette("own"))
+    assert "own diverged at every rate" in figure.alt
+    assert [text.get_text() for text in figure.axes[0].texts] == ["backprop"]
+
+
+def test_a_rule_that_keeps_nothing_alive_is_named_in_the_caption():
+    nothing, some = {2: 0, 4: 0}, {2: 40_000, 4: 41_000}
+    audits = {"own": _audit(0, live=nothing), "backprop": _audit(0, live=some)}
+    figure = figures.memory_growth(audits, palette.Palette("own"))
+    assert 'keeps nothing alive: "own".' in figure.caption
+    assert len(figure.axes[0].get_yticks()) >= 2
+
+
 def test_only_audits_that_differ_from_backprops_are_drawn():
     audits = {"own": _audit(0.0), "backprop": _audit(1.0), "textbook": _audit(0.3)}
     figure = figures.audit_matrices(audits)

@@ -222,21 +222,27 @@ def rate_curves(
     A ring marks the chosen rate, a cross one that lies at the edge of its grid.
     """
     figure, ax = plt.subplots(figsize=(_WIDTH, 3.6))
-    ends, colours, words, edge = {}, {}, [], False
+    drawn, colours, words, near = {}, {}, [], []
     for arm, found in tuning.items():
         rates, values = _best_by_rate(found["grid"], measure)
-        style, chosen = palette(arm), found["chosen"]["lr"]
+        name, style, chosen = label(arm), palette(arm), found["chosen"]["lr"]
+        if chosen not in rates:
+            words.append(f"{name} diverged at every rate")
+            continue
         ax.plot(rates, values, **style)
-        height = values[rates.index(chosen)]
-        mark = {"marker": "x", "mew": 2.2} if found["at_edge"] else {"marker": "o"}
-        ax.plot(chosen, height, ls="", ms=11, mfc="none", mec=style["color"], **mark)
-        edge |= bool(found["at_edge"])
-        ends[label(arm)], colours[label(arm)] = (rates[-1], values[-1]), style["color"]
-        where = f", {EDGE}" if found["at_edge"] else ""
-        words.append(f"{label(arm)} is best at {chosen:g}{where}")
+        at, edge = rates.index(chosen), bool(found["at_edge"])
+        mark = {"marker": "x", "mew": 2.2} if edge else {"marker": "o"}
+        ax.plot(chosen, values[at], ls="", ms=11, mfc="none", mec=style["color"], **mark)
+        near += values[max(0, at - 1) : at + 2]
+        drawn[name], colours[name] = (rates, np.array([values])), style["color"]
+        words.append(f"{name} is best at {chosen:g}{f', {EDGE}' if edge else ''}")
     ax.set(xscale="log", xlabel="learning rate", ylabel=f"{measure} accuracy")
-    side_labels(ax, ends, colours)
-    cross = " Cross: the chosen rate lies at the edge of its grid." if edge else ""
+    if near:  # what collapses at far too large a rate may leave the axis
+        low, high = min(near), ax.get_ylim()[1]
+        ax.set_ylim(bottom=max(ax.get_ylim()[0], low - 0.25 * (high - low)))
+    _name_ends(ax, drawn, colours)
+    cross = " Cross: the chosen rate lies at the edge of its grid."
+    cross = cross if any(found["at_edge"] for found in tuning.values()) else ""
     caption = f"What the tuner saw. Ring: the rate chosen for the arm.{cross}"
     return suggest(figure, caption, f"{measure} against the rate: {'; '.join(words)}.")
 
