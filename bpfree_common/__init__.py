@@ -36,7 +36,7 @@ _HOME = {
     "load_photo": "data.scenes",
     "load_views": "data.scenes",
     "load_ratings": "data.ratings",
-    "identity": "studies.identities",
+    "identity": "former.checks",
     "load_rule": "papers.loader",
     "cosine": "learning.alignment",
     "fit": "learning.training",
@@ -49,7 +49,7 @@ __all__ = sorted(_HOME)
 _MODULES = {
     "cost": "former.cost",
     "figures": "former.figures",
-    "overview": "studies.pages",
+    "overview": "studies.overview",
     "training": "learning.training",
 }
 

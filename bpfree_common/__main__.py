@@ -1,15 +1,15 @@
 """The command line: ``python -m bpfree_common COMMAND``; the Makefile calls it."""
 
 import argparse
-import ast
+import json
 import os
 import sys
 from pathlib import Path
 
-from bpfree_common import paths, records
+from bpfree_common import __version__, paths, records
 from bpfree_common.data import datasets
-from bpfree_common.errors import ParameterError, UserError
-from bpfree_common.papers import catalogue
+from bpfree_common.errors import CatalogueError, ParameterError, UserError, short
+from bpfree_common.papers import catalogue, parameters
 from bpfree_common.running import publish
 
 
@@ -17,34 +17,66 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns 0 (good), 1 (a notebook failed) or 2 (wrong input)."""
     options = _parser().parse_args(arguments)
     try:
-        return options.command(options)
+        code = options.command(options)
+        sys.stdout.flush()  # a reader who has left is noticed now, not at exit
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; finished reports are kept", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:  # or SIGTERM, which says so
+        print(f"{str(stop) or 'interrupted'}; finished reports are kept", file=sys.stderr)
+        return getattr(stop, "exit_code", 130)
+    except BrokenPipeError:  # `| head` has read enough; Python flushes again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as the shell says of a program that SIGPIPE ends
 
 
 def run(options) -> int:
     """Bring reports up to date."""
-    from bpfree_common.running import runner
+    from bpfree_common.running import plan, runner, view
 
     reports, slugs = _reports(options), _slugs(options)
-    overrides = dict(map(_assignment, options.parameter))
+    overrides = _overrides(options.parameter)
     if overrides and len(slugs) != 1:
         raise ParameterError("parameters given by hand need exactly one notebook")
     publish.open_staging(reports, options.profile, "probe").rmdir()  # can we write?
-    jobs, fresh = runner.plan(
+    found = plan.plan(
         slugs, options.profile, overrides, reports, options.force, options.figures
     )
-    if fresh:
-        print(f"up to date: {', '.join(fresh)}")
-    code = runner.run(jobs, reports, options.jobs, options.timeout, options.threads)
+    _say_what_is_left_out(found, options)
+    code = runner.run(
+        found.jobs,
+        reports,
+        options.jobs,
+        options.timeout,
+        options.threads,
+        svg=options.figures,
+    )
+    place = plan.place(options.profile, overrides)
     if options.figures:
-        count = runner.collect_figures(slugs, options.profile, reports)
-        print(f"{count} figure files in {reports / 'figures' / options.profile}")
-    return code
+        count = runner.collect_figures(slugs, place, reports)
+        print(f"{count} figure files in {reports / 'figures' / place}")
+    if target := view.to_open(slugs, place, reports):
+        print(f"open    {target}")
+    return code or (2 if found.refused else 0)
+
+
+def _say_what_is_left_out(found, options) -> None:
+    """Print which notebooks are not run, and why. Raises CatalogueError.
+
+    A notebook that was asked for by name must have the profile; one sentence says which
+    is wrong when nothing else is left to run.
+    """
+    names, profile = ", ".join(found.absent), options.profile
+    if found.absent and options.slugs:
+        raise CatalogueError(f"no {profile!r} profile in papers.yaml for: {names}")
+    if found.absent:
+        print(f"no {profile} profile: {names}")
+    if found.fresh:
+        print(f"up to date: {', '.join(found.fresh)}")
+    for slug, text in found.refused.items():
+        where = "" if slug in text else f"{slug}: "
+        print(f"error: {where}{text}", file=sys.stderr)
 
 
 def data(options) -> int:
@@ -61,15 +93,20 @@ def data(options) -> int:
 
 def check(options) -> int:
     """Say which reports of a profile are stale or missing; 1 if there is one."""
-    reports, stale = _reports(options), 0
+    reports, code = _reports(options), 0
     for slug in _slugs(options):
-        if not (options.slugs or catalogue.get(slug).has(options.profile)):
+        entry = catalogue.get(slug)
+        if not entry.has(options.profile):
+            if options.slugs:
+                print(f"{slug}: has no {options.profile} profile")
+                code = code or 2
             continue
         word, reason = records.state(slug, options.profile, reports)
-        stale += word == "stale"
+        if word == "stale":
+            code = 1
         said = {"current": "up to date", "confirmed": f"up to date ({reason})"}
         print(f"{slug}: {said.get(word, reason)}")
-    return 1 if stale else 0
+    return code
 
 
 def confirm(options) -> int:
@@ -90,31 +127,59 @@ def compare(options) -> int:
     """Say how two folders of reports differ; 1 if they do."""
     from bpfree_common.running.compare import differences
 
-    found = differences(options.one, options.two)
+    found = differences(options.one, options.two, not options.records)
     print("\n".join(found) or "the reports are canonically identical")
     return 1 if found else 0
 
 
 def papers(options) -> int:
-    """List the notebooks of the collection."""
-    for entry in catalogue.load().values():
-        profiles = ", ".join(["quick", *entry.profiles]) if entry.is_paper else ""
+    """List the notebooks of the collection; with --json for other programs."""
+    entries = catalogue.load().values()
+    if options.json:
+        print(json.dumps([_listed(entry) for entry in entries], indent=1))
+        return 0
+    for entry in entries:
+        profiles = ", ".join(entry.runs_at) if entry.is_paper else ""
         print(f"{entry.slug:28} {entry.title}{f' [{profiles}]' if profiles else ''}")
+    return 0
+
+
+def _listed(entry: catalogue.Entry) -> dict:
+    """What --json says of a notebook: of the catalogue only, not of any report."""
+    shown = {name: getattr(entry, name) for name in ("slug", "title", "short", "family")}
+    return shown | {
+        "profiles": entry.runs_at,
+        "reads_records": entry.reads_records,
+        "notebook": entry.path.relative_to(paths.NOTEBOOKS).as_posix(),
+    }
+
+
+def parameters_of(options) -> int:
+    """List what can be set in a notebook: values of a profile, ranges, meaning."""
+    entry = catalogue.get(options.slug)
+    values = entry.resolve(options.profile)
+    for name, declared in entry.declared().items():
+        given = f"{name}={values[name]}"
+        print(f"{given:28} {declared.type:5} {declared.limits}  | {declared.help}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bpfree_common", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    one = commands.add_parser("run", help="bring reports up to date")
+    one = commands.add_parser("run", help="bring reports up to date", add_help=False)
+    words = "show this, and the parameters of the notebooks named before it"
+    one.add_argument("-h", "--help", action=_Help, help=words)
     one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")
     one.add_argument("--profile", default="quick", choices=catalogue.PROFILES)
     one.add_argument("--jobs", type=_positive, default=os.cpu_count())
     one.add_argument("--threads", type=_positive, default=1, help="per notebook")
-    one.add_argument("--timeout", type=float, help="seconds for one whole run")
+    words = "seconds for one whole run; 0 or left out: the profile's limit"
+    one.add_argument("--timeout", type=_seconds, help=words)
     one.add_argument("--force", action="store_true", help="run even what is up to date")
     one.add_argument("--figures", action="store_true", help="collect PNG and SVG files")
-    one.add_argument("--reports", type=Path, help="folder of reports")
+    one.add_argument("--reports", type=_folder, help="folder of reports")
     one.add_argument(
         "-p", "--parameter", action="append", default=[], metavar="NAME=VALUE"
     )
@@ -125,11 +190,13 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("check", help="say which reports are stale")
     one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")
     one.add_argument("--profile", default="quick", choices=catalogue.PROFILES)
-    one.add_argument("--reports", type=Path, help="folder of reports")
+    one.add_argument("--reports", type=_folder, help="folder of reports")
     one.set_defaults(command=check)
     one = commands.add_parser("compare", help="compare two folders of reports")
     one.add_argument("one", type=Path)
     one.add_argument("two", type=Path)
+    words = "records and figures only: nbval keeps no executed notebook"
+    one.add_argument("--records", action="store_true", help=words)
     one.set_defaults(command=compare)
     one = commands.add_parser("confirm", help="show that old reports hold for new code")
     one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")
@@ -139,8 +206,29 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--reports", type=Path, help="folder of reports")
     one.set_defaults(command=confirm)
     one = commands.add_parser("list", help="list the notebooks")
+    one.add_argument("--json", action="store_true", help="for other programs")
     one.set_defaults(command=papers)
+    one = commands.add_parser("parameters", help="list what a notebook lets one set")
+    one.add_argument("slug", metavar="NOTEBOOK")
+    one.add_argument("--profile", default="quick", choices=catalogue.PROFILES)
+    one.set_defaults(command=parameters_of)
     return parser
+
+
+class _Help(argparse.Action):
+    """`run NOTEBOOK --help` shows the notebook's parameters too."""
+
+    def __init__(self, option_strings, dest, help=None):
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        parser.print_help()
+        for slug in namespace.slugs or []:
+            print(f"\nparameters of {slug} (-p NAME=VALUE):")
+            code = main(["parameters", slug, "--profile", namespace.profile])
+            if code:
+                parser.exit(code)
+        parser.exit()
 
 
 def _positive(text: str) -> int:
@@ -150,14 +238,37 @@ def _positive(text: str) -> int:
     return value
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number of seconds, 0 or more")
+    return value
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must name a folder")
+    return Path(text)
+
+
+def _overrides(assignments: list[str]) -> dict:
+    """Parameters given by hand. Raises ParameterError for one that is given twice."""
+    overrides: dict = {}
+    for name, value in map(_assignment, assignments):
+        if name in overrides:
+            raise ParameterError(f"parameter {short(name)} is given twice")
+        overrides[name] = value
+    return overrides
+
+
 def _assignment(text: str) -> tuple[str, object]:
     """NAME=VALUE, the value as a Python literal or else as a string."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise ParameterError(f"{text!r} is not NAME=VALUE")
+        raise ParameterError(f"{short(text)} is not NAME=VALUE")
     try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+        return name, parameters.literal(value)
+    except ValueError:
         return name, value
 
 

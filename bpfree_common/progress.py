@@ -36,9 +36,26 @@ def announce(text: str) -> None:
         print(text, flush=True)
 
 
+#: What a report may say, and of which type; a notebook may have written anything.
+_FIELDS = {"stage": str, "epoch": int, "epochs": int, "cell": int, "cells": int}
+_LONGEST, _STAGE = 4096, 60  # bytes of a report, characters of its stage
+
+
 def read(path: Path) -> dict:
-    """The last report in `path`; empty when there is none yet."""
+    """The last report in `path`, as far as it makes sense; empty if it makes none."""
     try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        if not path.is_file():
+            return {}
+        with path.open("rb") as stream:
+            found = json.loads(stream.read(_LONGEST).decode())
+    except (OSError, ValueError, RecursionError):
         return {}
+    if not isinstance(found, dict):
+        return {}
+    good = {name: v for name, v in found.items() if type(v) is _FIELDS.get(name)}
+    if "stage" in good:
+        good["stage"] = " ".join(good["stage"].split())[:_STAGE]
+    for count, total in (("epoch", "epochs"), ("cell", "cells")):
+        if not {count, total} <= good.keys():  # one says nothing without the other
+            good.pop(count, None), good.pop(total, None)
+    return good

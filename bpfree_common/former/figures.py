@@ -5,6 +5,7 @@ that a figure survives a greyscale printer.
 """
 
 import io
+import os
 from pathlib import Path
 
 import matplotlib as mpl
@@ -100,7 +101,7 @@ def render(figure: Figure, kind: str) -> bytes:
 
 
 def save(figure: Figure, folder: Path, name: str) -> bytes:
-    """Write `name.png` and `name.svg` into `folder`; return the PNG.
+    """Write `name.png`, and with `BPFREE_SVG` `name.svg`, into `folder`; return the PNG.
 
     The layout is solved for the first and kept for the second.
     """
@@ -108,7 +109,8 @@ def save(figure: Figure, folder: Path, name: str) -> bytes:
     png = render(figure, "png")
     figure.set_layout_engine("none")
     (folder / f"{name}.png").write_bytes(png)
-    (folder / f"{name}.svg").write_bytes(render(figure, "svg"))
+    if os.environ.get("BPFREE_SVG"):
+        (folder / f"{name}.svg").write_bytes(render(figure, "svg"))
     return png
 
 

@@ -27,13 +27,12 @@ from bpfree_common import paths, records
 from bpfree_common.data.tasks import Data
 from bpfree_common.errors import CatalogueError, ContractError
 from bpfree_common.former import audit as auditing
+from bpfree_common.former import checks, figures
 from bpfree_common.former import claims as judging
 from bpfree_common.former import cost as costing
-from bpfree_common.former import figures
 from bpfree_common.learning import training
 from bpfree_common.learning.rule import LearningRule
 from bpfree_common.papers import catalogue, parameters
-from bpfree_common.studies import identities as checks
 
 BASELINE, FROZEN = "backprop", "frozen"
 

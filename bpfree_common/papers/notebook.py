@@ -11,26 +11,26 @@ from bpfree_common.errors import CatalogueError
 #: Outputs of cells with these tags depend on the clock and are never compared.
 TIMING = "timing"
 
+#: Cells with these tags make up a rule's module: the plain rule, and its fast form.
+RULE = ("rule", "fast")
+
 
 def read(path: Path) -> dict:
     """The notebook at `path` as a dict. Raises CatalogueError when unreadable."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        if all(
-            cell["cell_type"] and _is_source(cell["source"]) for cell in found["cells"]
-        ):
-            return found
-        raise ValueError("a cell has no text")
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        sound = all({"cell_type", "source"} <= set(cell) for cell in content["cells"])
     except FileNotFoundError:
         raise CatalogueError(f"there is no notebook at {path}") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise CatalogueError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, too deep
         raise CatalogueError(f"{path} is not a notebook: {error}") from None
-    except (KeyError, TypeError, IndexError):
-        raise CatalogueError(f"{path} is not a notebook: it has no cells") from None
-
-
-def _is_source(text) -> bool:
-    return isinstance(text, str | list)
+    except (TypeError, KeyError):
+        sound = False
+    if not sound:
+        raise CatalogueError(f"{path} is not a notebook: it holds no list of cells")
+    return content
 
 
 def source(cell: dict) -> str:
@@ -44,12 +44,12 @@ def tags(cell: dict) -> list[str]:
     return cell.get("metadata", {}).get("tags", [])
 
 
-def tagged(notebook: dict, tag: str) -> list[tuple[int, str]]:
-    """(index, source) of every code cell that carries `tag`."""
+def tagged(notebook: dict, *wanted: str) -> list[tuple[int, str]]:
+    """(index, source) of every code cell with one of the tags, in notebook order."""
     return [
         (index, source(cell))
         for index, cell in enumerate(notebook["cells"])
-        if cell["cell_type"] == "code" and tag in tags(cell)
+        if cell["cell_type"] == "code" and not set(wanted).isdisjoint(tags(cell))
     ]
 
 

@@ -1,29 +1,53 @@
 """One run of one notebook, in a process of its own, from papermill to publication.
 
-Started by the runner as ``python -m bpfree_common.running.execute JOB``, where JOB is
-the staging folder that holds `job.json`. It leaves `result.json` there and exits with 0
-only when the report and its record are in place.
+Started by the runner as ``python -m bpfree_common.running.execute JOB``, or forked by the
+warm process; JOB is the staging folder that holds `job.json`. It leaves `result.json`
+there and exits with 0 only when the report and its record are in place.
 """
 
+import contextlib
+import errno
 import json
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
+
+import fastjsonschema
 
 from bpfree_common import records
 from bpfree_common.papers import notebook
-from bpfree_common.running import publish
-from bpfree_common.running.processes import die_with_parent, kill_children
+from bpfree_common.running import engine, processes, publish
+from bpfree_common.running.failures import failure
 
 JOB, RESULT, CELLS, PROGRESS = "job.json", "result.json", "cells.json", "progress.json"
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+DISK_FULL = 74  # exit code: not even the result could be written
+LARGEST = 64 * 2**20  # bytes of an executed notebook
 
 
-def main(folder: Path) -> int:
-    """Run the job in `folder`; 0 on success, 1 on failure."""
-    die_with_parent(int(os.environ["BPFREE_RUNNER"]))
-    job = json.loads((folder / JOB).read_text())
+def main(folder: Path, seed=None) -> int:
+    """Run the job in `folder`; 0 on success, 1 on failure, DISK_FULL.
+
+    seed: a waiting process that becomes the kernel; without it one is started.
+    """
+    processes.die_with_parent(int(os.environ["BPFREE_RUNNER"]))
+    processes.adopt_orphans()
+    try:
+        job = json.loads((folder / JOB).read_text())
+        result = run_job(job, folder, seed)
+        (folder / RESULT).write_text(json.dumps(result))
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            return DISK_FULL
+        raise
+    finally:
+        processes.kill_children()
+    return 0 if result["ok"] else 1
+
+
+def run_job(job: dict, folder: Path, seed=None) -> dict:
+    """Execute the notebook, check its record, publish both; the result for the runner."""
     report = folder / "report"
     report.mkdir()
     os.environ.update(
@@ -32,62 +56,54 @@ def main(folder: Path) -> int:
         BPFREE_PROGRESS=str(folder / PROGRESS),
         BPFREE_REPORTS=job["reports"],
     )
-    error = run_notebook(job, folder, report) or check_record(job, report)
-    if error is None:
-        clean(report / f"{job['slug']}.ipynb")
-        records.seal(report / records.NAME, report / f"{job['slug']}.ipynb")
-        publish.publish(report, Path(job["final"]))
-    else:
-        keep_failed(job, report)
-    result = error or {"ok": True}
-    (folder / RESULT).write_text(json.dumps(result))
-    return 0 if error is None else 1
+    executed = report / f"{job['slug']}.ipynb"
+    error = (
+        run_notebook(job, folder, executed, seed)
+        or check_record(job, report)
+        or check_size(executed)
+    )
+    if error is not None:
+        keep_failed(executed, Path(job["failed"]))
+        return error
+    clean(executed)
+    records.seal(report / records.NAME, executed)
+    publish.publish(report, Path(job["final"]))
+    return {"ok": True}
 
 
-def run_notebook(job: dict, folder: Path, report: Path) -> dict | None:
+def run_notebook(job: dict, folder: Path, executed: Path, seed) -> dict | None:
     """Execute through papermill; None, or what went wrong."""
     # jsonschema, which papermill imports, would spend a second on an optional grammar
     sys.modules.setdefault("rfc3987_syntax", None)
     import papermill
-    from jupyter_client.manager import AsyncKernelManager
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    papermill.engines.papermill_engines.register("bpfree", watching_engine(folder))
-    # short path: names of IPC sockets are limited to about 100 characters
-    sockets = Path(tempfile.mkdtemp(prefix="bpfree-"))
-    # the asynchronous manager: a blocking client would never notice a dead kernel
-    manager = AsyncKernelManager(
-        transport="ipc",
-        connection_file=str(sockets / "kernel.json"),
-        kernel_spec_manager=own_kernel(),
-    )
+    papermill.engines.papermill_engines.register("bpfree", engine.watching(folder))
     try:
         papermill.execute_notebook(
             job["notebook"],
-            report / f"{job['slug']}.ipynb",
+            executed,
             parameters=job["parameters"],
             engine_name="bpfree",
             kernel_name="python3",
             language="python",
             progress_bar=False,
-            km=manager,
+            km=engine.manager(Path(job["scratch"]), seed),
+            iopub_timeout=engine.OUTPUT_PATIENCE,
         )
     except PapermillExecutionError as error:
         return failure(error.ename, str(error.evalue), error.exec_count, str(error))
     except DeadKernelError:
         return failure("DeadKernelError", "the kernel died (killed, or out of memory)")
-    except CellTimeoutError as error:
-        return failure("CellTimeoutError", str(error).splitlines()[0])
+    except CellTimeoutError:  # no cell has a limit: only its outputs can be late
+        limit = engine.OUTPUT_PATIENCE
+        text = f"a cell printed more than could be read within {limit} s of its end"
+        return failure("TooMuchOutput", text)
     finally:
-        kill_children()
-        shutil.rmtree(sockets, ignore_errors=True)
+        processes.kill_children()
+        shutil.rmtree(job["scratch"], ignore_errors=True)
     return None
-
-
-def failure(name: str, text: str, cell: int | None = None, trace: str = "") -> dict:
-    """What the runner tells the user about a failed run."""
-    return {"ok": False, "ename": name, "error": text, "cell": cell, "trace": trace}
 
 
 def check_record(job: dict, report: Path) -> dict | None:
@@ -95,71 +111,48 @@ def check_record(job: dict, report: Path) -> dict | None:
     path = report / records.NAME
     if not path.is_file():
         return failure("NoRecord", "the notebook ended without writing its record")
-    record = json.loads(path.read_text())
-    records.check(record)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        records.check(record)
+    except (ValueError, RecursionError) as error:
+        return failure("BadRecord", f"the notebook left a damaged record ({error})")
+    except fastjsonschema.JsonSchemaException as error:
+        text = f"the notebook's record does not follow the schema: {error.message}"
+        return failure("BadRecord", text)
     if (record["method"], record["profile"]) != (job["slug"], job["profile"]):
         return failure("WrongRecord", "the record is of another notebook or profile")
     return None
 
 
+def check_size(executed: Path) -> dict | None:
+    """None, unless the notebook's outputs are too large for a report."""
+    size = executed.stat().st_size
+    if size <= LARGEST:
+        return None
+    words = f"{size / 2**20:.0f} MiB, more than the {LARGEST // 2**20} of a report"
+    return failure("TooMuchOutput", f"the executed notebook has {words}")
+
+
 def clean(path: Path) -> None:
-    """Drop execution times and paths, so that equal runs give equal files."""
+    """Drop execution times, paths and chance, so that equal runs give equal files."""
     content = notebook.read(path)
     content["metadata"].pop("papermill", None)
     for cell in content["cells"]:
-        cell["metadata"] = {"tags": t} if (t := notebook.tags(cell)) else {}
-        if "injected-parameters" in notebook.tags(cell):
-            cell["id"] = "injected-parameters"  # papermill draws one at random
+        tags = notebook.tags(cell)
+        cell["metadata"] = {"tags": tags} if tags else {}
+        if "injected-parameters" in tags:
+            cell["id"] = "injected-parameters"  # papermill draws it at random
         if "outputs" in cell:
             cell["outputs"] = notebook.joined(cell["outputs"])
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
-def keep_failed(job: dict, report: Path) -> None:
+def keep_failed(executed: Path, target: Path) -> None:
     """Keep the notebook of a failed run under another name, for a look at it."""
-    source = report / f"{job['slug']}.ipynb"
-    target = Path(job["failed"])
-    if source.is_file():
+    with contextlib.suppress(FileNotFoundError):
         target.parent.mkdir(parents=True, exist_ok=True)
-        source.replace(target)
-
-
-def own_kernel():
-    """A kernel-spec manager that knows one kernel: this very environment's."""
-    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-
-    class OwnKernel(KernelSpecManager):
-        def get_kernel_spec(self, kernel_name):
-            command = [sys.executable, "-m", "bpfree_common.running.kernel"]
-            return KernelSpec(
-                argv=[*command, "-f", "{connection_file}"],
-                display_name="Python 3",
-                language="python",
-            )
-
-    return OwnKernel()
-
-
-def watching_engine(folder: Path):
-    """papermill's engine, reporting the number of the running cell to `folder`."""
-    from papermill.engines import NBClientEngine
-
-    class Watching(NBClientEngine):
-        @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
-            started = nb_man.cell_start
-
-            def cell_start(cell, cell_index=None, **more):
-                state = {"cell": cell_index, "cells": len(nb_man.nb.cells)}
-                part = folder / f"{CELLS}.part"
-                part.write_text(json.dumps(state))
-                part.replace(folder / CELLS)
-                return started(cell, cell_index, **more)
-
-            nb_man.cell_start = cell_start
-            return super().execute_managed_notebook(nb_man, kernel_name, **options)
-
-    return Watching
+        publish.move(executed, target)
 
 
 if __name__ == "__main__":
