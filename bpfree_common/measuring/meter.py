@@ -199,8 +199,8 @@ class Meter(TorchDispatchMode):
         """Note every product with a weight."""
         for product in products(packet, args):
             found = self.weight_of(product.weight)
-            if found is None:
-                continue
+            if found is None or self.weight_of(product.data) is not None:
+                continue  # weights times weights are no pass
             weight = self.weights[found[0]]
             way = direction(product, weight.shape, found[1])
             weight.forward = weight.forward or way

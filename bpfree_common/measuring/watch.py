@@ -71,9 +71,12 @@ class Watch(Observer):
             if used - known:
                 unit, use = min(used - known)
                 return step, f"uses the weights of unit {unit} otherwise ({use})"
-            limit = most[self.rows[step]]
+            limit = max(n * max(1, self.rows[step] / rows) for rows, n in most.items())
             if self.flops[step] > MORE_WORK * limit:
-                return step, f"computes {self.flops[step]} FLOPs, measured steps {limit}"
+                return (
+                    step,
+                    f"computes {self.flops[step]} FLOPs, measured steps {limit:.0f}",
+                )
         return None
 
 
