@@ -98,7 +98,7 @@ class Disguised(LearningRule):
         return [unit[0].weight.detach() for unit in self.units]
 
 
-# --- weights that travel in a disguise ---------------------------------------------------
+# --- weights that travel in a disguise ------------------------------------------------
 
 
 @betrayed(row=TRANSPORT)
@@ -308,7 +308,7 @@ class OuterProducts(Disguised):
         return {}
 
 
-# --- places where nobody looks -----------------------------------------------------------
+# --- places where nobody looks --------------------------------------------------------
 
 
 @betrayed(row=TRANSPORT)
@@ -430,7 +430,7 @@ class ShadowNetwork(Disguised):
         return x
 
 
-# --- times and conditions ----------------------------------------------------------------
+# --- times and conditions -------------------------------------------------------------
 
 
 class Sometimes(Disguised):
@@ -533,7 +533,7 @@ class OneStepLate(Disguised):
         return {}
 
 
-# --- out of PyTorch ----------------------------------------------------------------------
+# --- out of PyTorch -------------------------------------------------------------------
 
 
 @betrayed(finding="outside of PyTorch")

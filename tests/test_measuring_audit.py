@@ -189,7 +189,7 @@ def test_the_row_does_not_depend_on_the_optimiser(kind, row, optimizer):
         (Frozen, LOCAL),
         (Periodic, LOCAL),
         (KolenPollack, FEEDBACK),
-        (ForwardGradient, FEEDBACK | {"evaluations": 1}),
+        (ForwardGradient, FEEDBACK | {"evaluations": 2}),
         (ZerothOrder, FEEDBACK | {"evaluations": 3, "live_memory": "linear"}),
     ],
 )

@@ -8,12 +8,12 @@ weight transport T[l][m]
     not zero uses the weights themselves and not their effect (the backward pass of
     backpropagation).
 
-Both come from real training steps (`measuring.influence`): optimisers, hooks, an overridden
-`step`, and state that carries weights from step to step are in them. They are measured in
+Both come from real training steps (`measuring.influence`): optimisers, hooks, an
+overridden `step`, and state that carries weights from step to step are in them. They are measured in
 float64 on a few samples, and as the rule trains (float32, many samples), and compared;
 then the rule is watched over a longer training (`measuring.watch`). The larger entry
-counts. With them come the counts of `measuring.cost`. What is not covered: conditions that
-none of these runs meets, such as a date, a data set, or a larger number of steps.
+counts. With them come the counts of `measuring.cost`. What is not covered: conditions
+that none of these runs meets, such as a date, a data set, or a larger number of steps.
 """
 
 from collections.abc import Callable
@@ -178,7 +178,7 @@ def transport(rule: LearningRule, batch) -> Matrix:
 
 
 def tiled(batch: tuple, rows: int) -> tuple:
-    """The samples of `batch` over and over, at least `rows`: no new null space is lost."""
+    """The samples of `batch` over and over, at least `rows`: null spaces stay."""
     samples = len(batch[1])
     times = -(-rows // samples)
     return tuple(
@@ -218,7 +218,7 @@ def _judged(runs: tuple[Influence, Influence]) -> Audit:
         found.append({"dependence": D, "transport": run.transport(D)})
     merged = {k: _merged(*(f[k] for f in found)) for k in found[0]}
     words = []
-    for name, matrix in merged.items():
+    for name in merged:
         fills = [fill(f[name]) for f in found]
         if (
             UNDEFINED not in fills
@@ -226,8 +226,8 @@ def _judged(runs: tuple[Influence, Influence]) -> Audit:
             and _apart([f[name] for f in found], runs)
         ):
             words.append(
-                f"disagreement: {name} is {fills[0]} in float64 on {len(runs[0].batch[1])} "
-                f"samples and {fills[1]} as trained, on {len(runs[1].batch[1])}"
+                f"disagreement: {name} is {fills[0]} in float64 on "
+                f"{len(runs[0].batch[1])} samples and {fills[1]} as trained, on {len(runs[1].batch[1])}"
             )
     return Audit(**merged, crossed=_crossed(merged["transport"], runs), findings=words)
 
@@ -239,8 +239,8 @@ def _in_words(runs, seen: Watch, other) -> list[str]:
         words.append(f"unmeasured: step {other[0] + 1} of a longer training {other[1]}")
     if seen.strays:
         words.append(
-            f"outside of steps: weights move before step {seen.strays[0] + 1} of a longer "
-            "training while no step is taken"
+            f"outside of steps: weights move before step {seen.strays[0] + 1} of a "
+            "longer training while no step is taken"
         )
     if seen.elsewhere:
         words.append("outside of units: predictions use what is learned, but no unit")
@@ -313,7 +313,7 @@ def fill(matrix: Matrix) -> str:
 
 
 def growth(held: dict[int, int]) -> str:
-    """none: no bytes; flat: at most a tenth more in the deepest than in the second; linear."""
+    """none: no bytes; flat: the deepest at most a tenth above the second; else linear."""
     sizes = [held[depth] for depth in sorted(held)]
     if not any(sizes):
         return "none"

@@ -1,8 +1,8 @@
 """Counts what a training step computes, one tensor operation at a time.
 
 All counts are taken where PyTorch runs its kernels, below automatic differentiation,
-`torch.func` and modules. So a rule gets the same numbers whether its gradients are written
-by hand or by autograd, and whether it calls its units or multiplies with their weights.
+`torch.func` and modules. So a rule gets the same numbers whether its gradients are
+written by hand or by autograd, and whether it calls its units or multiplies with their weights.
 """
 
 from collections import defaultdict
@@ -37,7 +37,7 @@ _SILENT = {
     "slice", "select", "unsqueeze", "squeeze", "as_strided", "empty_like", "zeros_like",
     "ones_like", "randn_like", "rand_like", "new_empty", "new_zeros", "new_ones",
     "new_full", "full_like", "split", "unbind", "_reshape_alias", "lift_fresh",
-    "new_empty_strided", "split_with_sizes", "is_same_size", "set_", "isnan", "isinf",
+    "new_empty_strided", "split_with_sizes", "is_same_size", "set_", "_has_same_storage_numel", "isnan", "isinf",
 }  # fmt: skip
 _ADDED = {"add", "sub", "rsub"}  #: a weight in these is only added
 _ADDED_FIRST = {"addmm", "baddbmm", "addmv", "addcmul", "addr"}  #: the first argument is
@@ -47,7 +47,7 @@ _PARTS = {"index_select", "index", "gather", "narrow_copy"}  #: take some rows o
 
 _WHOLE: set = set()  #: operations that PyTorch does not compose of others
 
-#: Modules whose forward pass sums over the later dimensions of their weights, or the first.
+#: Modules whose forward pass sums over the later dimensions of weights, or the first.
 _MINOR = (nn.Linear, nn.RNNBase, nn.RNNCellBase, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _MAJOR = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
