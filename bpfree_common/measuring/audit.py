@@ -9,7 +9,8 @@ weight transport T[l][m]
     backpropagation).
 
 Both come from real training steps (`measuring.influence`): optimisers, hooks, an
-overridden `step`, and state that carries weights from step to step are in them. They are measured in
+overridden `step`, and state that carries weights from step to step are in them. They are
+measured in
 float64 on a few samples, and as the rule trains (float32, many samples), and compared;
 then the rule is watched over a longer training (`measuring.watch`). The larger entry
 counts. With them come the counts of `measuring.cost`. What is not covered: conditions
@@ -227,7 +228,8 @@ def _judged(runs: tuple[Influence, Influence]) -> Audit:
         ):
             words.append(
                 f"disagreement: {name} is {fills[0]} in float64 on "
-                f"{len(runs[0].batch[1])} samples and {fills[1]} as trained, on {len(runs[1].batch[1])}"
+                f"{len(runs[0].batch[1])} samples and {fills[1]} as trained, "
+                f"on {len(runs[1].batch[1])}"
             )
     return Audit(**merged, crossed=_crossed(merged["transport"], runs), findings=words)
 

@@ -2,7 +2,8 @@
 
 The rule trains on one batch for some steps. After each step the laboratory notes how the
 weights of every unit changed, and puts them back where they were; all else goes on:
-buffers, attributes, closures, counters, the optimiser's state. So all steps see equal weights, and
+buffers, attributes, closures, counters, the optimiser's state. So all steps see equal
+weights, and
 state is followed: a copy of the weights made in one step and used in a later one shows.
 Then the weights of one unit are moved before training, and the steps are taken again.
 """

@@ -2,7 +2,8 @@
 
 All counts are taken where PyTorch runs its kernels, below automatic differentiation,
 `torch.func` and modules. So a rule gets the same numbers whether its gradients are
-written by hand or by autograd, and whether it calls its units or multiplies with their weights.
+written by hand or by autograd, and whether it calls its units or multiplies with their
+weights.
 """
 
 from collections import defaultdict
@@ -37,7 +38,8 @@ _SILENT = {
     "slice", "select", "unsqueeze", "squeeze", "as_strided", "empty_like", "zeros_like",
     "ones_like", "randn_like", "rand_like", "new_empty", "new_zeros", "new_ones",
     "new_full", "full_like", "split", "unbind", "_reshape_alias", "lift_fresh",
-    "new_empty_strided", "split_with_sizes", "is_same_size", "set_", "_has_same_storage_numel", "isnan", "isinf",
+    "new_empty_strided", "split_with_sizes", "is_same_size", "set_",
+    "_has_same_storage_numel", "isnan", "isinf",
 }  # fmt: skip
 _ADDED = {"add", "sub", "rsub"}  #: a weight in these is only added
 _ADDED_FIRST = {"addmm", "baddbmm", "addmv", "addcmul", "addr"}  #: the first argument is
@@ -226,7 +228,8 @@ class Meter(TorchDispatchMode):
                 if (found := self.weight_of(value)) and value.dim() > 1:
                     self._remember(out, value, *found)
             return
-        for place, (arg, value) in enumerate(zip(func._schema.arguments, args)):  # noqa: B905
+        given = zip(func._schema.arguments, args, strict=False)
+        for place, (arg, value) in enumerate(given):
             found = self.weight_of(value)
             if found is None or (arg.alias_info and arg.alias_info.is_write):
                 continue
