@@ -115,7 +115,9 @@ def _bytes(t: Tensor) -> object:
     return t.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def learns_outside_of_units(trained: LearningRule, fresh: LearningRule, x: Tensor) -> bool:
+def learns_outside_of_units(
+    trained: LearningRule, fresh: LearningRule, x: Tensor
+) -> bool:
     """Whether what `trained` predicts from `x` is more than its units know.
 
     The units' weights and buffers are given to `fresh`, made as `trained` was; then both
