@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -33,7 +34,6 @@ def warm():
 #: Everything by which a notebook could notice how its kernel was started.
 LOOK = """
 import importlib.metadata, os, random, signal, sys
-loaded_before = sorted(n for n in sys.modules if n.startswith("bpfree"))
 import matplotlib, numpy, pandas, torch
 import lightning.pytorch
 from lightning.pytorch.utilities import rank_zero
@@ -43,7 +43,6 @@ from matplotlib import _pylab_helpers
 tops = {n.partition(".")[0] for n in list(sys.modules)}
 names = importlib.metadata.packages_distributions()
 facts = {
-    "laboratory before": loaded_before,
     "laboratory": sorted(n for n in sys.modules if n.startswith("bpfree")),
     "distributions": sorted({d for t in tops for d in names.get(t, [])}),
     "pandas": [pandas.get_option(n) for n in ("display.max_columns", "display.width",
@@ -80,7 +79,7 @@ def test_a_notebook_cannot_tell_a_forked_kernel_from_a_plain_one(project):
         assert one != two  # nobody has seeded anything
     for name, value in plain.items():
         assert forked[name] == value, name
-    assert plain["laboratory before"] == []
+    assert not [name for name in forked["laboratory"] if ".running" in name]
     assert differences(kept / "quick", project.reports / "quick") == []
     shown = (project.reports / "quick/zlook/zlook.ipynb").read_text()
     assert "image/png" in shown  # an open figure is shown at the end of its cell
@@ -179,6 +178,29 @@ def test_a_run_whose_warm_process_is_killed_says_so_and_goes_on_plainly(project)
     assert said.count("WorkerDied") == 1
     assert said.count("ok      ") == 2
     assert not project.living_kernels()
+
+
+def test_forked_kernels_leave_old_or_new_but_never_half_when_all_is_killed(project):
+    numbers, slugs = random.Random(2), ("one", "two", "three")
+    for slug in slugs:
+        project.add(slug)
+    for _ in range(5):
+        process = subprocess.Popen(
+            project.command("--force", "--jobs", "3"),
+            env=project.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(numbers.uniform(4, 9))  # the libraries are loaded in about five
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert all(gone(pid) for pid in project.living_kernels())
+        for slug in slugs:
+            project.report(slug)  # raises if half
+    assert project.run().returncode == 0
+    assert all(project.report(slug) for slug in slugs)
+    assert not list((project.reports / ".staging").iterdir())
 
 
 # --- nbval is the second run ------------------------------------------------------------
