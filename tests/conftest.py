@@ -15,8 +15,9 @@ from bpfree_common import load_rule
 TINY = """
 import json, os
 from pathlib import Path
-from bpfree_common.records import record as records
+from bpfree_common import records
 
+records.start({slug!r})
 Path(os.environ["TINY_PIDS"], str(os.getpid())).touch()
 {body}
 """
@@ -28,8 +29,8 @@ record = {{
     "parameters": {{"number": number, "word": word}}, "seeds": [0], "metrics": [],
     "tuning": {{}}, "curves": {{}}, "cost": {{}}, "audit": {{}}, "identities": [],
     "claims": [], "figures": [], "environment": {{}}, "timing": {{}},
-    "hashes": records.hashes(
-        {slug!r}, {{"number": number, "word": word}}, [], [], "quick"
+    "hashes": records.run_hashes(
+        {slug!r}, {{"number": number, "word": word}}, [], "quick"
     ),
 }}
 print("number", number)
@@ -67,14 +68,17 @@ class Project:
     def add(self, slug: str, body: str = "", finish: bool = True) -> Path:
         """A tiny notebook that runs `body` and then writes its record."""
         cells = [cell(PARAMETERS, "parameters")]
-        cells.append(cell(TINY.format(body=textwrap.dedent(body))))
+        cells.append(cell(TINY.format(slug=slug, body=textwrap.dedent(body))))
         if finish:
             cells.append(cell(FINISH.format(slug=slug)))
         content = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
         path = self.notebooks / f"{slug}.ipynb"
         path.write_text(json.dumps(content))
-        with (self.notebooks / "papers.yaml").open("a") as stream:
-            stream.write(f"{slug}: {{title: {slug}, short: {slug}}}\n")
+        entry = f"{slug}: {{title: {slug}, short: {slug}}}\n"
+        entries = self.notebooks / "papers.yaml"
+        if entry not in entries.read_text():
+            with entries.open("a") as stream:
+                stream.write(entry)
         return path
 
     def environment(self) -> dict:

@@ -14,6 +14,8 @@ _HOME = {
     "load_photo": "scenes",
     "load_views": "scenes",
     "load_ratings": "ratings",
+    "load_cavity": "cavity",
+    "load_formants": "cavity",
 }
 __all__ = sorted(_HOME)
 

@@ -18,8 +18,8 @@ def load_ratings(name: str = "movielens-100k") -> Data:
     numbered from 0 to 942, films from 0 to 1681. Raises DataError when the archive is
     not here and cannot be downloaded.
     """
-    (path,) = datasets.files(name)
-    with zipfile.ZipFile(path) as archive:
+    (raw,) = datasets.contents(name).files
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         table = pd.read_csv(
             io.BytesIO(archive.read("ml-100k/u.data")), sep="\t", header=None
         ).to_numpy()

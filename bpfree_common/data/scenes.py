@@ -1,5 +1,7 @@
 """Scenes as regression tasks: a photograph, and views of an object with their cameras."""
 
+import io
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,8 +19,10 @@ def load_photo(name: str = "photo", step: int = 4) -> Data:
     """
     from PIL import Image
 
-    (path,) = datasets.files(name)
-    pixels = np.asarray(Image.open(path).convert("RGB"))[::step, ::step] / np.float32(255)
+    (raw,) = datasets.contents(name).files
+    pixels = np.asarray(Image.open(io.BytesIO(raw)).convert("RGB"))[
+        ::step, ::step
+    ] / np.float32(255)
     height, width, _ = pixels.shape
     rows, columns = np.mgrid[:height, :width]
     place = np.stack([2 * columns - width + 1, 2 * rows - height + 1], -1)
@@ -35,8 +39,8 @@ def load_views(name: str = "nerf-lego", step: int = 1) -> Data:
     validates, one tests. Rays go view by view, row by row. Raises DataError when the
     file is missing or corrupted.
     """
-    (path,) = datasets.files(name)
-    with np.load(path) as scene:
+    (raw,) = datasets.contents(name).files
+    with np.load(io.BytesIO(raw)) as scene:
         images = torch.from_numpy(scene["images"][:, ::step, ::step]) / 255
         poses, focal = torch.from_numpy(scene["poses"]), float(scene["focal"])
         side = scene["images"].shape[1]

@@ -3,7 +3,7 @@
 Both come as `Data`, so that batches, training and validation are those of images.
 """
 
-from pathlib import Path
+import io
 
 import numpy as np
 import torch
@@ -27,10 +27,11 @@ def load_speech(name: str = "fsdd") -> Data:
     each speaker and digit are the official test split, 5 to 9 validate, the rest train.
     Raises DataError when the recordings are missing or corrupted.
     """
-    (folder,) = datasets.files(name)
-    files = sorted(folder.glob("*.wav"))
-    digit, take = zip(*(_labels(path) for path in files), strict=True)
-    energies = _band_energies(torch.stack([_waveform(path) for path in files]))
+    (folder,) = datasets.contents(name).files
+    files = sorted(file for file in folder if file.endswith(".wav"))
+    digit, take = zip(*map(_labels, files), strict=True)
+    waves = [_waveform(file, folder[file]) for file in files]
+    energies = _band_energies(torch.stack(waves))
     digit, take = torch.tensor(digit), torch.tensor(take)
     train, val, test = take >= 10, (take >= 5) & (take < 10), take < 5
     mean = energies[train].mean((0, 1))
@@ -39,17 +40,17 @@ def load_speech(name: str = "fsdd") -> Data:
     return Data(name, 10, *splits)
 
 
-def _labels(path: Path) -> tuple[int, int]:
+def _labels(file: str) -> tuple[int, int]:
     """Digit and take of a file named `digit_speaker_take.wav`."""
-    digit, _, take = path.stem.split("_")
+    digit, _, take = file.removesuffix(".wav").split("_")
     return int(digit), int(take)
 
 
-def _waveform(path: Path) -> Tensor:
+def _waveform(file: str, raw: bytes) -> Tensor:
     """The recording in [-1, 1], cut or padded to the length of all steps."""
-    rate, samples = wavfile.read(path)
+    rate, samples = wavfile.read(io.BytesIO(raw))
     if rate != RATE:
-        raise DataError(f"{path} is sampled at {rate} Hz, not {RATE}")
+        raise DataError(f"{file} is sampled at {rate} Hz, not {RATE}")
     length = WINDOW + HOP * (STEPS - 1)
     wave = torch.zeros(length)
     samples = torch.from_numpy(samples[:length].astype(np.float32) / 2**15)
@@ -82,7 +83,7 @@ def load_text(name: str, context: int = 64) -> Data:
     classes are the distinct characters, in the order of their code points. Raises
     DataError when a file is missing or corrupted.
     """
-    texts = [path.read_text(encoding="utf-8") for path in datasets.files(name)]
+    texts = [_text(raw) for raw in datasets.contents(name).files]
     if name == "wikitext-2":
         texts[1:] = [texts[0][-len(texts[0]) // 20 :], texts[1]]
         texts[0] = texts[0][: -len(texts[1])]
@@ -98,6 +99,11 @@ def load_text(name: str, context: int = 64) -> Data:
             piece = stream[shift : shift + pieces * context]
             splits.append(piece.view(pieces, context))
     return Data(name, len(characters), *splits)
+
+
+def _text(raw: bytes) -> str:
+    """UTF-8 text, whatever characters end its lines."""
+    return io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8").read()
 
 
 def _ninety_five_five(text: str) -> list[str]:

@@ -6,11 +6,10 @@ methods and hyper-parameters are chosen on validation data, test data is read on
 """
 
 import gzip
-import os
+import io
 import pickle
 import tarfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,10 +17,13 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from bpfree_common import paths
 from bpfree_common.data import datasets
+from bpfree_common.data.datasets import Contents
+from bpfree_common.data.decoded import decoded
+from bpfree_common.errors import DataError, choices
 
 SPLIT_SEED = 2022  #: draws the validation (and, where none is official, test) samples
+CIFAR10_BATCHES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,18 @@ class Data:
         """Only the first `train` training samples (they are in random order)."""
         return replace(self, x_train=self.x_train[:train], y_train=self.y_train[:train])
 
+    def without_test(self) -> "Data":
+        """The same task with an empty test split, for whoever must not see it.
+
+        In a graph the test nodes stay, with the label -1.
+        """
+        graph = self.graph
+        if graph is not None:
+            hidden = graph.y.index_fill(0, self.x_test, -1)
+            graph = replace(graph, y=hidden)
+        empty = {"x_test": self.x_test[:0], "y_test": self.y_test[:0]}
+        return replace(self, **empty, graph=graph)
+
     def to(self, device) -> "Data":
         """All tensors on `device`."""
         moved = {k: v.to(device) for k, v in vars(self).items() if torch.is_tensor(v)}
@@ -94,108 +108,119 @@ class Graph:
 
 
 def load_data(name: str) -> Data:
-    """A table or images: digits, mnist5k, mnist, fashion-mnist, cifar-10 or vowel.
+    """A table or images: the names are those of `READERS`.
 
-    Raises DataError when a file is missing or corrupted.
+    Raises DataMissing when a file is not here and cannot come, DataCorrupted when its
+    bytes are not the published ones.
     """
-    readers = {
-        "digits": _digits,
-        "mnist5k": _mnist5k,
-        "mnist": _idx,
-        "fashion-mnist": _idx,
-        "cifar-10": _cifar10,
-        "vowel": _vowel,
-    }
-    if name not in readers:
-        raise datasets.DataError(
-            f"{name!r} is no table or images: choose one of {', '.join(readers)}"
-        )
-    return readers[name](name, datasets.files(name))
+    if name not in READERS:
+        raise DataError(f"{name!r} is no table or images: {choices(name, READERS)}")
+    return READERS[name](name, datasets.contents(name))
 
 
-def _digits(name: str, files: list[Path]) -> Data:
-    table = np.loadtxt(files[0], delimiter=",")
-    return _split_thirds(name, table[:, :-1].reshape(-1, 1, 8, 8) / 16, table[:, -1])
+def _digits(name: str, found: Contents) -> Data:
+    table = np.loadtxt(_unzipped(found.files[0]), delimiter=",")
+    return split_thirds(name, table[:, :-1].reshape(-1, 1, 8, 8) / 16, table[:, -1])
 
 
-def _mnist5k(name: str, files: list[Path]) -> Data:
-    table = pd.read_csv(files[0], header=None, dtype="uint8").to_numpy()
-    return _split_thirds(name, table[:, :-1].reshape(-1, 1, 28, 28) / 255, table[:, -1])
+def _mnist5k(name: str, found: Contents) -> Data:
+    text = _unzipped(found.files[0])
+    table = pd.read_csv(text, header=None, dtype="uint8").to_numpy()
+    return split_thirds(name, table[:, :-1].reshape(-1, 1, 28, 28) / 255, table[:, -1])
 
 
-def _idx(name: str, files: list[Path]) -> Data:
-    x_train, y_train, x_test, y_test = (_read_idx(path) for path in files)
+def _unzipped(raw: bytes) -> io.BytesIO:
+    return io.BytesIO(gzip.decompress(raw))
+
+
+def _idx(name: str, found: Contents) -> Data:
+    x_train, y_train, x_test, y_test = map(_read_idx, found.files)
     return _official(name, x_train[:, None], y_train, x_test[:, None], y_test, 10_000)
 
 
-def _read_idx(path: Path) -> np.ndarray:
+def _read_idx(zipped: bytes) -> np.ndarray:
     """An IDX file: magic 0, 0, type 8 (uint8), rank; sizes; then the bytes."""
-    raw = gzip.decompress(path.read_bytes())
+    raw = gzip.decompress(zipped)
     shape = np.frombuffer(raw, ">i4", count=raw[3], offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
 
 
-def _cifar10(name: str, files: list[Path]) -> Data:
+def _cifar10(name: str, found: Contents) -> Data:
     """Decoded pixels are kept in the cache, keyed by the checksums of the files."""
-    form = datasets.form(name)
     key = "-".join(sha[:8] for sha in datasets.checksums(name).values())
-    kept = paths.cache() / "decoded" / f"cifar-10-{form}-{key}.npz"
-    if not kept.is_file():
-        arrays = {"sheets": _cifar10_sheets, "archive": _cifar10_archive}[form](files)
-        _save_array(kept, dict(zip(("xa", "ya", "xb", "yb"), arrays, strict=True)))
-    with np.load(kept) as a:
-        return _official(name, a["xa"], a["ya"], a["xb"], a["yb"], 5_000)
+    decode = {"sheets": _cifar10_sheets, "archive": _cifar10_archive}[found.form]
+    arrays = decoded(
+        f"cifar-10-{found.form}-{key}.npz",
+        datasets.catalogue()[name]["decoded"],
+        lambda: dict(zip(("xa", "ya", "xb", "yb"), decode(found.files), strict=True)),
+    )
+    return _official(name, *arrays.values(), 5_000)
 
 
-def _cifar10_sheets(files: list[Path]):
+def _cifar10_sheets(files: list[bytes]):
     """Each sheet holds 100 x 100 tiles of 32 x 32 RGB pixels, row by row."""
     from PIL import Image
 
     *sheets, index = files
-    table = pd.read_csv(index)
+    table = pd.read_csv(_unzipped(index))
     x, y = [], []
-    for path in sheets:
-        sheet = np.asarray(Image.open(path).convert("RGB"))
+    for batch, raw in zip(CIFAR10_BATCHES, sheets, strict=True):
+        sheet = np.asarray(Image.open(io.BytesIO(raw)).convert("RGB"))
         tiles = sheet.reshape(100, 32, 100, 32, 3).transpose(0, 2, 4, 1, 3)
         x.append(tiles.reshape(-1, 3, 32, 32))
-        y.append(table.loc[table["batch"] == path.stem, "label"].to_numpy())
+        y.append(table.loc[table["batch"] == batch, "label"].to_numpy())
     return np.concatenate(x[:-1]), np.concatenate(y[:-1]), x[-1], y[-1]
 
 
-def _cifar10_archive(files: list[Path]):
-    """The official archive of pickled batches, verified by checksum beforehand."""
+def _cifar10_archive(files: list[bytes]):
+    x, y = _cifar_batches(files[0], "cifar-10-batches-py", CIFAR10_BATCHES, b"labels")
+    return np.concatenate(x[:-1]), np.concatenate(y[:-1]), x[-1], y[-1]
+
+
+def _cifar100(name: str, found: Contents) -> Data:
+    """The 100 fine classes."""
+    (x, x_test), (y, y_test) = _cifar_batches(
+        found.files[0], "cifar-100-python", ["train", "test"], b"fine_labels"
+    )
+    return _official(name, x, y, x_test, y_test, 5_000)
+
+
+def _cifar_batches(archive: bytes, folder: str, names: list[str], labels: bytes):
+    """Images and labels of the official pickles, whose checksum has been verified."""
     x, y = [], []
-    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
-    with tarfile.open(files[0]) as archive:
-        for member in names:
-            stream = archive.extractfile(f"cifar-10-batches-py/{member}")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+        for name in names:
+            stream = members.extractfile(f"{folder}/{name}")
             batch = pickle.load(stream, encoding="bytes")
             x.append(batch[b"data"].reshape(-1, 3, 32, 32))
-            y.append(np.array(batch[b"labels"]))
-    return np.concatenate(x[:-1]), np.concatenate(y[:-1]), x[-1], y[-1]
+            y.append(np.array(batch[labels]))
+    return x, y
 
 
-def _vowel(name: str, files: list[Path]) -> Data:
+def _vowel(name: str, found: Contents) -> Data:
     """The official split by speakers: 8 train, 7 test; here two of the 8 validate.
 
     Columns: split, speaker, sex, ten numbers, class.
     """
-    table = pd.read_csv(files[0], header=None).to_numpy()
+    table = pd.read_csv(io.BytesIO(found.files[0]), header=None).to_numpy()
     test, speaker, x, y = table[:, 0] == 1, table[:, 1], table[:, 3:13], table[:, 13]
     held = np.isin(speaker, (3, 7))  # one woman, one man
     parts = (~test & ~held, held, test)
     return _data(name, *[a for part in parts for a in (x[part], y[part])])
 
 
-def _save_array(path: Path, arrays: dict) -> None:
-    """Write atomically: several notebooks may decode at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.npz")
-    np.savez(part, **arrays)
-    part.replace(path)
+READERS = {
+    "digits": _digits,
+    "mnist5k": _mnist5k,
+    "mnist": _idx,
+    "fashion-mnist": _idx,
+    "cifar-10": _cifar10,
+    "cifar-100": _cifar100,
+    "vowel": _vowel,
+}
 
 
-def _split_thirds(name: str, x: np.ndarray, y: np.ndarray) -> Data:
+def split_thirds(name: str, x: np.ndarray, y: np.ndarray) -> Data:
     """60 % training, 20 % validation, 20 % test, every class in proportion."""
     rng = np.random.default_rng(SPLIT_SEED)
     order = rng.permutation(len(y))
@@ -243,7 +268,7 @@ def load_graph(name: str, split: str = "public") -> Data:
     training nodes a class, 500 validation, 1,000 test nodes) or `random` (64 / 16 / 20 %
     of all nodes, drawn once). Raises DataError when a file is missing or corrupted.
     """
-    graph, test = _planetoid(name, datasets.files(name))
+    graph, test = _planetoid(datasets.contents(name).files)
     classes = int(graph.y.max()) + 1
     nodes = torch.arange(len(graph.y))
     if split == "public":
@@ -264,15 +289,15 @@ def _node_task(name: str, graph: Graph, train, val, test) -> Data:
     return Data(name, classes, *splits, graph=graph)
 
 
-def _planetoid(name: str, files: list[Path]) -> tuple[Graph, Tensor]:
+def _planetoid(files: list[bytes]) -> tuple[Graph, Tensor]:
     """The Planetoid pickles: test rows come in the order of `test.index`.
 
     CiteSeer lacks the rows of its 15 isolated test nodes; they get zero features.
     """
     tx, ty, allx, ally, adjacency = (
-        pickle.loads(path.read_bytes(), encoding="latin1") for path in files[2:7]
+        pickle.loads(raw, encoding="latin1") for raw in files[2:7]
     )
-    index = np.loadtxt(files[7], dtype=int)
+    index = np.loadtxt(io.BytesIO(files[7]), dtype=int)
     nodes = len(adjacency)
     features = scipy.sparse.lil_matrix((nodes, allx.shape[1]), dtype=np.float32)
     labels = np.zeros((nodes, ally.shape[1]))

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from bpfree_common import records
 from bpfree_common.data import datasets
 from bpfree_common.papers import notebook
-from bpfree_common.records import record as records
 
 
 def differences(one: Path, two: Path, notebooks: bool = True) -> list[str]:

@@ -1,91 +1,57 @@
 """A study: one notebook's run, from its parameters to its record.
 
 It is the only laboratory object that a notebook has to know. It checks the parameters,
-hands out data, trains a rule beside its controls, measures cost and credit, keeps figures
-and claims, and writes the record as its last act.
+hands out data, has arms tuned and trained, measures cost and credit, keeps figures,
+findings and claims, and writes the record as its last act.
 """
 
-import math
 import os
-import platform
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import torch
-from IPython.display import Image, Markdown, display
+from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
-from bpfree_common import paths
-from bpfree_common.data.tasks import Data
+from bpfree_common import paths, records
+from bpfree_common.data import Data
+from bpfree_common.data.loading import load
 from bpfree_common.errors import CatalogueError, ContractError
 from bpfree_common.learning import training
-from bpfree_common.learning.rule import LearningRule
-from bpfree_common.measuring import audit as auditing
-from bpfree_common.measuring import cost as costing
-from bpfree_common.papers import catalogue, parameters
-from bpfree_common.records import record as records
-from bpfree_common.studies import claims as judging
-from bpfree_common.studies import figures
-from bpfree_common.studies import identities as checks
+from bpfree_common.papers import catalogue, notebook, parameters
+from bpfree_common.studies import (
+    cards,
+    claims,
+    figures,
+    images,
+    statistics,
+    tables,
+    tuning,
+)
+from bpfree_common.studies.comparison import Comparison
+from bpfree_common.studies.measurements import Measurements
+from bpfree_common.studies.recording import (
+    environment,
+    finite_columns,
+    identities_held,
+    laboratory,
+)
 
-BASELINE, FROZEN = "backprop", "frozen"
-
-#: Where a data set's loader lives; all others are images or tables.
-LOADERS = dict.fromkeys(("cora", "citeseer", "pubmed"), "tasks.load_graph") | {
-    **dict.fromkeys(
-        ("descriptions", "tiny-shakespeare", "wikitext-2"), "sequences.load_text"
-    ),
-    "fsdd": "sequences.load_speech",
-    "photo": "scenes.load_photo",
-    "nerf-lego": "scenes.load_views",
-    "movielens-100k": "ratings.load_ratings",
-}
-
-
-@dataclass
-class Comparison:
-    """Trained runs of several arms on the same data, budget and seeds.
-
-    tuning: per arm the grid with validation metrics, and what was chosen.
-    """
-
-    runs: dict[str, list[training.Run]]
-    tuning: dict[str, dict] = field(default_factory=dict)
-
-    def test(self, arm: str) -> np.ndarray:
-        """Test metric of an arm, one value per seed."""
-        return np.array([run.test for run in self.runs[arm]])
-
-    def rule(self, arm: str, seed: int = 0) -> LearningRule:
-        """A trained rule."""
-        return self.runs[arm][seed].rule
-
-    def table(self) -> pd.DataFrame:
-        """Arms by mean, spread and chosen hyper-parameters."""
-        rows = {
-            figures.label(arm): {
-                "test accuracy, mean": self.test(arm).mean(),
-                "lowest seed": self.test(arm).min(),
-                "highest seed": self.test(arm).max(),
-                **runs[0].hyper,
-            }
-            for arm, runs in self.runs.items()
-        }
-        return pd.DataFrame.from_dict(rows, orient="index")
+BASELINE, TEXTBOOK, FROZEN = "backprop", "textbook", "frozen"
+_FIRST_SCREEN = "what-we-found"
 
 
-class Study:
+class Study(Measurements):
     """One run of the notebook `slug`, with its parameters taken from `namespace`.
 
-    In the notebook: ``study = Study("the_notebooks_name", globals())``.
+    In the notebook: ``study = Study("the_notebooks_name", globals())``. Seeds: the
+    parameter `seeds` says how many are reported; `tuning_seeds` how many choose the
+    settings (2 where several seeds are reported, else 1).
+
     Raises ParameterError when a parameter is ill-typed or out of range.
     """
 
@@ -94,7 +60,9 @@ class Study:
         figures.use_style()
         # dying weights and activities become subnormal, with which CPUs are far slower
         torch.set_flush_denormal(True)
+        super().__init__()
         self._start = time.perf_counter()
+        records.start(slug)
         self.slug = slug
         self.entry = catalogue.get(slug)
         declared = self.entry.declared()
@@ -104,53 +72,56 @@ class Study:
         own = "quick" if self.parameters == defaults else "custom"
         self.profile = os.environ.get("BPFREE_PROFILE", own)
         self.seeds = list(range(self.parameters.get("seeds", 1)))
+        several = 2 if len(self.seeds) > 1 else 1
+        count = self.parameters.get("tuning_seeds", several)
+        self.tuning_seeds = [tuning.FIRST_TUNING_SEED + k for k in range(count)]
         self.style = figures.Palette(slug)
         self._data: list[str] = []
+        self._trained = False
         self._figures: list[dict] = []
+        self._headline, self._picture = "", ""
         self._metrics: list[dict] = []
-        self._claims: dict[str, judging.Claim] = {}
-        self._parts: dict[str, dict] = {
-            name: {} for name in ("tuning", "curves", "cost", "audit", "timing")
-        }
+        self._findings: list[str] = []
+        self._budget: dict = {}
+        self._claims: dict[str, claims.Claim] = {}
+        self._why: dict[str, str] = {}
+        self._tuning: dict[str, tuning.Tuned] = {}
+        self._curves: dict[str, list] = {}
 
-    # --- showing ---------------------------------------------------------------------
+    # --- the first screen ------------------------------------------------------------
 
     def card(self) -> Markdown:
         """The paper in a few lines, from the catalogue."""
-        e = self.entry
-        arxiv = f"[arXiv {e.arxiv}](https://arxiv.org/abs/{e.arxiv})" if e.arxiv else ""
-        code = f"[official code]({e.code})" if e.code else "no official code"
-        lines = [
-            f"**{e.title}**  ",
-            f"{', '.join(e.authors)} ({e.year}), {e.venue}. {arxiv}; {code}.",
-            "",
-            f"*Family*: {catalogue.FAMILIES[e.family]}. *Idea*: {e.idea}",
-        ]
-        for words, slugs in (
-            ("Builds on", e.builds_on),
-            ("Compare with", e.compare_with),
-        ):
-            if slugs:
-                lines += ["", f"*{words}*: " + ", ".join(map(self._link, slugs)) + "."]
-        if e.headline:
-            lines += ["", *_headline_table(e.headline)]
-        return Markdown("\n".join(lines))
+        return Markdown(cards.card(self.entry))
 
-    def _link(self, slug: str) -> str:
-        other = catalogue.load().get(slug)
-        if other is None or not other.path.is_file():
-            return f"`{slug}`"
-        return f"[{other.short}]({os.path.relpath(other.path, self.entry.path.parent)})"
+    def found(self) -> None:
+        """Where the findings and the headline figure will stand once all has run."""
+        text = "*What was found stands here when the notebook has run to its end.*"
+        display(Markdown(text), display_id=_FIRST_SCREEN)
 
-    def figure(self, figure: Figure, name: str, caption: str) -> None:
-        """Show a figure with its caption and keep it as PNG and SVG."""
+    def finding(self, sentence: str) -> None:
+        """A sentence for the first screen, with its numbers and intervals."""
+        self._findings.append(sentence)
+
+    def figure(self, figure: Figure, name: str, caption: str = "", alt: str = "",
+               headline: bool = False) -> None:  # fmt: skip
+        """Show a figure with its caption and keep it.
+
+        caption, alt (what the picture shows, for those who cannot see it): those that
+        the laboratory's plots suggest, if empty. headline: it is the one picture of the
+        first screen.
+        """
+        caption = caption or getattr(figure, "caption", "")
+        alt = alt or getattr(figure, "alt", "")
         if any(kept["name"] == name for kept in self._figures):
             raise ValueError(f"there is already a figure {name!r}: choose another name")
-        png = figures.save(figure, self.folder / "figures", name)
-        self._figures.append({"name": name, "caption": caption})
-        display(Image(png, alt=caption))
-        display(Markdown(f"*{caption}*"))
+        png = images.save(figure, self.folder / "figures", name)
         plt.close(figure)
+        self._figures.append({"name": name, "caption": caption, "alt": alt or caption})
+        shown = images.picture(png, alt or caption, caption)
+        display(shown)
+        if headline:
+            self._headline, self._picture = name, shown.data
 
     # --- data and training -----------------------------------------------------------
 
@@ -159,234 +130,216 @@ class Study:
 
         options: those of its loader (`load_graph`, `load_text`, `load_views`, ...).
         """
-        module, loader = LOADERS.get(name, "tasks.load_data").split(".")
-        load = getattr(import_module(f"bpfree_common.data.{module}"), loader)
         data = load(name, **options)
         self._data.append(name)
         return data
 
+    def budget(self, epochs: int, batch_size: int, **more) -> tuning.Budget:
+        """A budget with this study's seeds; more: `cool`, `track_alignment`, `seeds`."""
+        seeds = {"seeds": tuple(self.seeds), "tuning_seeds": tuple(self.tuning_seeds)}
+        return tuning.Budget(epochs, batch_size, **(seeds | more))
+
     def compare(
         self,
-        arms: dict[str, Callable[..., LearningRule]],
+        arms: dict[str, tuning.Build],
         task: Data,
         epochs: int,
         batch_size: int,
-        grid: list[float],
-        track_alignment: bool = False,
+        grid: list[float | dict],
+        grids: dict[str, list[float | dict]] | None = None,
+        without: dict[str, str] | None = None,
+        **options,
     ) -> Comparison:
-        """Train every arm with the same data, budget, seeds and learning-rate grid.
+        """Tune and train every arm with the same data, budget and seeds.
 
-        arms: name -> ``build(lr)``, which makes a rule from PyTorch's random state. The
-        names must include this notebook's slug, `backprop` and `frozen`.
-        grid: learning rates; each arm uses the one that is best on validation data with
-        the first seed, and keeps that run.
+        arms: name -> ``build(**setting)``. The names include this notebook's slug,
+        `backprop` (the rule's own network, activation and initialisation), `textbook`
+        (what a practitioner would take) and `frozen` (the rule's own network with hidden
+        layers as drawn), unless `without` gives a reason why one cannot exist.
+        grid: rates or settings for every arm; grids: instead of it, by arm; the paper's
+        own rate belongs among the rule's. options: see `budget`.
         """
-        missing = {self.slug, BASELINE, FROZEN} - set(arms)
-        if missing:
-            raise ContractError(f"compare needs the arm {sorted(missing)[0]!r}")
-        options = {"track_alignment": track_alignment}
-        comparison = Comparison({}, self._parts["tuning"])
+        needed = {self.slug, BASELINE, TEXTBOOK, FROZEN} - set(without or {})
+        if missing := sorted(needed - set(arms)):
+            raise ContractError(
+                f"compare needs the arm {missing[0]!r}, or a reason in `without`"
+            )
+        comparison = Comparison(self.budget(epochs, batch_size, **options))
         for arm, build in arms.items():
-            runs = self.tune(arm, build, task, epochs, batch_size, grid, **options)
-            comparison.runs[arm] = runs
+            chosen = (grids or {}).get(arm, grid)
+            comparison.arms[arm] = self._tune(arm, build, task, comparison.budget, chosen)
             self.metric(arm, "test accuracy", comparison.test(arm), "fraction")
         return comparison
 
     def tune(
         self,
         arm: str,
-        build: Callable[..., LearningRule],
+        build: tuning.Build,
         task: Data,
         epochs: int,
         batch_size: int,
-        grid: list[float] | list[dict],
-        seeds: list[int] | None = None,
-        track_alignment: bool = False,
-    ) -> list[training.Run]:
-        """Train one arm as `compare` does: the way for side experiments.
+        grid: list[float | dict],
+        **options,
+    ) -> tuning.Tuned:
+        """Tune and train one arm as `compare` does: the way for side experiments.
 
-        Its grid, curves and times go to the record under the name `arm`, which no other
-        arm may have. grid: learning rates, or whole settings for ``build(**setting)``,
-        with `lr` among them. seeds: the study's, unless told. Returns one run per seed.
+        Its settings, curves and times go to the record under the name `arm`, which no
+        other arm may have. Returns what was tried and one run per reporting seed.
         """
-        if arm in self._parts["tuning"]:
-            raise ContractError(f"there is already an arm {arm!r}: choose another name")
-        task = task.to(training.device())
-        seeds = self.seeds if seeds is None else seeds
-        options = {"epochs": epochs, "batch_size": batch_size}
-        options["track_alignment"] = track_alignment
-        settings = [each if isinstance(each, dict) else {"lr": each} for each in grid]
-        first = [self._run(arm, build, s, task, seeds[0], options) for s in settings]
-        best = max(first, key=lambda run: run.validation)
-        runs = [best] + [
-            self._run(arm, build, best.hyper, task, seed, options) for seed in seeds[1:]
-        ]
-        self._parts["tuning"][arm] = {
-            "grid": [run.hyper | {"validation": run.validation} for run in first],
-            "chosen": best.hyper,
-            "at_edge": _at_edge(best.hyper, settings),
-        }
-        self._parts["curves"][arm] = [_rounded(run.history) for run in runs]
-        self._parts["timing"][arm] = {
-            "seconds": [run.seconds for run in first + runs[1:]]
-        }
-        return runs
+        budget = self.budget(epochs, batch_size, **options)
+        return self._tune(arm, build, task, budget, grid)
 
-    def _run(self, arm: str, build, hyper: dict, task, seed: int, options):
-        name = "-".join([arm.replace("/", "-"), *map(str, hyper.values()), str(seed)])
-        keep = self.checkpoints / name if self.profile == "paper" else None
-        return training.train_arm(
-            arm, build, hyper, task, seed, checkpoint=keep, **options
-        )
+    def side(self, arms: dict[str, tuning.Build], task: Data, epochs: int,
+             batch_size: int, grid: list[float | dict], prefix: str,
+             grids: dict | None = None, **options) -> Comparison:  # fmt: skip
+        """A comparison of any arms, named ``prefix: arm`` in the record."""
+        comparison = Comparison(self.budget(epochs, batch_size, **options))
+        for arm, build in arms.items():
+            chosen = (grids or {}).get(arm, grid)
+            name = f"{prefix}: {arm}"
+            tuned = self._tune(name, build, task, comparison.budget, chosen)
+            comparison.arms[arm] = tuned
+            self.metric(name, "test accuracy", comparison.test(arm), "fraction")
+        return comparison
+
+    def again(self, comparison: Comparison, builds: dict[str, tuning.Build], task: Data,
+              times: float = 2.0) -> Comparison:  # fmt: skip
+        """The arms of `builds` with their chosen settings after `times` the epochs.
+
+        For the check that a failure stands when the budget is doubled.
+        """
+        old = comparison.budget
+        epochs = round(old.epochs * times)
+        budget = self.budget(epochs, old.batch_size, cool=old.cool, seeds=old.seeds)
+        longer = Comparison(budget)
+        for arm, build in builds.items():
+            name = f"{arm}, {epochs} epochs"
+            chosen = comparison.arms[arm].chosen
+            runs = [
+                training.train(
+                    name, build, chosen, task.to(training.device()), seed, epochs,
+                    old.batch_size, cool=old.cool, test=True,
+                )
+                for seed in old.seeds
+            ]  # fmt: skip
+            tuned = comparison.arms[arm]
+            longer.arms[arm] = tuning.Tuned(
+                name, tuned.tried, chosen, tuned.at_edge, runs
+            )
+            self.metric(name, "test accuracy", longer.test(arm), "fraction")
+        return longer
+
+    def _tune(self, arm, build, task, budget, grid) -> tuning.Tuned:
+        if arm in self._tuning:
+            raise ContractError(f"there is already an arm {arm!r}: choose another name")
+        keep = self._checkpoint(arm) if self.profile == "paper" else None
+        tuned = tuning.tune(arm, build, task, budget, grid, keep)
+        self._tuning[arm] = tuned
+        self._curves[arm] = [finite_columns(run.history) for run in tuned.runs]
+        seconds = [each.seconds for each in tuned.tried]
+        self._timing[arm] = {"seconds": seconds + [run.seconds for run in tuned.runs]}
+        return tuned
+
+    def _checkpoint(self, arm: str) -> Callable[[dict, int], Path]:
+        def folder(hyper: dict, seed: int) -> Path:
+            parts = [arm.replace("/", "-"), *map(str, hyper.values()), str(seed)]
+            return self.checkpoints / "-".join(parts)
+
+        return folder
 
     @cached_property
     def checkpoints(self) -> Path:
         """Where an interrupted run of this very study goes on from."""
         now = records.hashes(
-            self.slug, self.parameters, self._modules(), self._data, self.profile
+            self.slug, self.parameters, laboratory(), self._data, self.profile
         )
-        key = records.notebook.digest(now)[:12]
+        key = notebook.digest(now)[:12]
         return paths.cache() / "checkpoints" / f"{self.slug}-{key}"
 
-    # --- measuring -------------------------------------------------------------------
+    def tuned(self, arm: str) -> tuning.Tuned:
+        """What the tuner found for an arm."""
+        return self._tuning[arm]
+
+    @property
+    def at_edge(self) -> list[str]:
+        """Arms whose best rate is at an edge of the rates tried."""
+        return [arm for arm, tuned in self._tuning.items() if tuned.at_edge]
+
+    # --- numbers ---------------------------------------------------------------------
 
     def metric(self, arm: str, name: str, values, unit: str) -> None:
-        """Put a measured number, one per seed, into the record."""
+        """Put a measured number, one per seed, into the record, with its interval."""
+        found = statistics.estimate(values)
         values = [float(v) for v in np.atleast_1d(values)]
         std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        entry = {"arm": arm, "name": name, "unit": unit, "values": values}
-        self._metrics.append(entry | {"mean": float(np.mean(values)), "std": std})
+        interval = None if found.low is None else [found.low, found.high]
+        self._metrics.append(
+            {"arm": arm, "name": name, "unit": unit, "values": values, "mean": found.mean,
+             "std": std, "interval": interval}
+        )  # fmt: skip
 
-    def cost(
-        self, rules: dict[str, LearningRule], batch, baseline: str = BASELINE
-    ) -> pd.DataFrame:
-        """Count one step of each rule on `batch`, relative to the arm `baseline`.
+    # --- claims ----------------------------------------------------------------------
 
-        Step times are measured too, side by side, and go to the record only.
+    def spent(self, updates: int, paper_updates: int | None) -> None:
+        """How many updates the main arm made, and the paper's; None if it is unknown."""
+        share = None if paper_updates is None else min(updates / paper_updates, 1.0)
+        self._budget = {"updates": int(updates), "paper_updates": paper_updates}
+        self._budget["share"] = share
+
+    def claim(self, name: str, measured, *, null: float | None = None,
+              counted: bool = False, note: str = "", doubled=None) -> None:  # fmt: skip
+        """Judge a claim of the catalogue; see `claims.assess`.
+
+        measured: a value, one per seed, or those by setting. doubled: called for the
+        same after twice the updates, if a claim about a final accuracy fails.
         """
-        rules = {arm: rule.to(batch[0].device) for arm, rule in rules.items()}
-        counted = {arm: costing.measure(rule, batch) for arm, rule in rules.items()}
-        base = counted[baseline]
-        for arm, c in counted.items():
-            self._parts["cost"][arm] = c.as_dict() | {
-                "flops_ratio": c.flops / base.flops,
-                "saved_ratio": c.saved_bytes / base.saved_bytes,
-                "live_ratio": c.live_bytes / base.live_bytes,
-            }
-        ratios = costing.step_time_ratios(rules, baseline, batch)
-        self._parts["timing"].setdefault("step_time_ratio", {}).update(ratios)
-        return self._cost_table(list(rules))
-
-    def counted(self, arm: str) -> dict:
-        """What `cost` found for an arm: FLOPs, bytes, passes, and ratios."""
-        return self._parts["cost"][arm]
-
-    def tuning(self, arm: str) -> dict:
-        """What `tune` found for an arm: the grid, and what was chosen."""
-        return self._parts["tuning"][arm]
-
-    def _cost_table(self, arms: list[str]) -> pd.DataFrame:
-        columns = {
-            "flops_ratio": "FLOPs / BP",
-            "saved_ratio": "saved bytes / BP",
-            "live_ratio": "live bytes / BP",
-            "forward": "forward passes",
-            "backward": "backward passes",
-            "jvp": "JVPs",
-        }
-        rows = {figures.label(arm): self._parts["cost"][arm] for arm in arms}
-        table = pd.DataFrame.from_dict(rows, orient="index")
-        return table[list(columns)].rename(columns=columns).round(3)
-
-    def audit(
-        self, builds: dict[str, auditing.Build], batch, expect: dict[str, dict], **options
-    ) -> dict[str, auditing.Audit]:
-        """Audit each rule, compare with the stated rows, and put both in the record.
-
-        expect: arm -> properties (see `Audit.row`); raises AuditMismatch on a difference.
-        """
-        audits = {arm: auditing.audit(b, batch, **options) for arm, b in builds.items()}
-        for arm, stated in expect.items():
-            audits[arm].expect(**stated)
-        for arm, found in audits.items():
-            self._parts["audit"][arm] = found.as_dict() | {"stated": expect.get(arm, {})}
-        return audits
-
-    def audit_table(self) -> pd.DataFrame:
-        """One row of properties per audited rule."""
-        columns = {
-            "crossings": "boundary crossings",
-            "locking": "update locking",
-            "weight_transport": "weight transport",
-            "memory": "saved bytes with depth",
-            "live_memory": "live bytes with depth",
-            "forward": "forward",
-            "backward": "backward",
-            "jvp": "JVPs",
-        }
-        rows = {figures.label(arm): a for arm, a in self._parts["audit"].items()}
-        table = pd.DataFrame.from_dict(rows, orient="index")
-        return table[list(columns)].rename(columns=columns)
-
-    def audit_figure(
-        self, audits: dict[str, auditing.Audit], unit: str = "unit", note: str = ""
-    ) -> None:
-        """Show and keep what the audit found of dependence and weight transport.
-
-        unit: what a reader calls a unit. note: sentences to end the caption.
-        """
-        caption = (
-            f"Whose weights each {unit}'s credit depends on (above) and whose it uses "
-            f"without any forward pass showing them (below). Orange: {unit}s that come "
-            f"later in the forward pass. {note}"
-        )
-        drawn = figures.audit_matrices(audits, self.style)
-        self.figure(drawn, "audit", caption.strip())
-
-    def memory_figure(self, audits: dict[str, auditing.Audit], note: str = "") -> None:
-        """Show and keep how the bytes of a step grow with the probe network's depth."""
-        caption = (
-            "Peak bytes of one step against depth, on the probe network: what autograd "
-            "saves for a backward pass (left) and everything that the step creates but "
-            f"the credits (right). {note}"
-        )
-        drawn = figures.memory_growth(audits, self.style)
-        self.figure(drawn, "memory", caption.strip())
-
-    # --- claims and record -----------------------------------------------------------
-
-    def claim(self, name: str, measured, band, unit: str = "", note: str = "") -> None:
-        """Judge a claim of the catalogue by a value, or one value per seed.
-
-        band: (low, high), None for an open side.
-        """
-        text = self._claim_text(name)
-        self._claims[name] = judging.judge(name, text, measured, band, unit, note)
+        self._claims[name] = claims.assess(
+            name, self._declared(name), measured, null=null, counted=counted, note=note,
+            share=self._budget.get("share"), doubled=doubled,
+        )  # fmt: skip
 
     def not_attempted(self, name: str, why: str) -> None:
         """Say that this profile cannot test a claim, and why."""
-        self._claims[name] = judging.not_attempted(name, self._claim_text(name), why)
+        self._claims[name] = claims.not_attempted(name, self._declared(name), why)
 
-    def _claim_text(self, name: str) -> str:
-        if name not in self.entry.claims:
+    def why(self, name: str, sentence: str) -> None:
+        """Why a claim's verdict is not `reproduced`: what was tried, what it means."""
+        self._declared(name)
+        self._why[name] = sentence
+
+    def verdict(self, name: str) -> str:
+        """What became of a claim."""
+        return self._claims[name].verdict
+
+    def _declared(self, name: str):
+        if name not in self.entry.declared_claims:
             raise CatalogueError(f"papers.yaml has no claim {name!r} for {self.slug}")
-        return self.entry.claims[name]
+        return self.entry.declared_claims[name]
 
-    def claims_table(self) -> pd.DataFrame:
-        """All claims with measured value, threshold and verdict."""
-        rows = [
-            {
-                "claim": c.text,
-                "measured": c.value,
-                "threshold": c.threshold,
-                "verdict": c.verdict,
-                "note": c.note,
-            }
-            for c in self._claims.values()
+    def judged(self) -> list[claims.Claim]:
+        """All claims so far, each with its reason, where it is not reproduced."""
+        reasons = {
+            name: claim.why or self._why.get(name, "")
+            for name, claim in self._claims.items()
+            if claim.verdict != claims.REPRODUCED
+        }
+        return [
+            claims.with_reason(c, reasons.get(c.name, "")) for c in self._claims.values()
         ]
-        table = pd.DataFrame(rows, index=list(self._claims))
-        pd.set_option("display.max_colwidth", None)
-        return table
+
+    def claims_table(self) -> Markdown:
+        """All claims with source, measured value, band and verdict, and then why."""
+        found = self.judged()
+        table = tables.markdown([c.row() for c in found]).data
+        reasons = [
+            f"- **{c.name}** ({c.verdict}): {c.why or c.note}"
+            for c in found
+            if c.verdict != claims.REPRODUCED and (c.why or c.note)
+        ]
+        why = "\n".join(["", "**Why these verdicts**", "", *reasons]) if reasons else ""
+        return Markdown(f"{table}\n{why}")
+
+    # --- the record ------------------------------------------------------------------
 
     @property
     def folder(self) -> Path:
@@ -394,14 +347,26 @@ class Study:
         chosen = os.environ.get("BPFREE_RUN_DIR")
         return Path(chosen) if chosen else paths.reports() / "interactive" / self.slug
 
-    def finish(self) -> Path:
-        """Write the record, the proof that this run succeeded. The last act."""
-        missing = [name for name in self.entry.claims if name not in self._claims]
+    def finish(self) -> None:
+        """Fill the first screen and write the record, the proof that this run succeeded.
+
+        The last act. Raises CatalogueError when a claim has no verdict.
+        """
+        missing = [n for n in self.entry.declared_claims if n not in self._claims]
         if missing:
             raise CatalogueError(f"claim {missing[0]!r} of papers.yaml has no verdict")
-        timing = self._parts["timing"] | {"seconds": time.perf_counter() - self._start}
-        record = {
-            "schema": 1,
+        self._fill_first_screen()
+        records.write(self._record(), self.folder / records.NAME)
+
+    def _fill_first_screen(self) -> None:
+        text = cards.findings(self._findings, self.profile, len(self.seeds))
+        shown = Markdown(f"{text}\n\n{self._picture}")
+        display(shown, display_id=_FIRST_SCREEN, update=True)
+
+    def _record(self) -> dict:
+        timing = self._timing | {"seconds": time.perf_counter() - self._start}
+        return {
+            "schema": 2,
             "method": self.slug,
             "title": self.entry.title,
             "short": self.entry.short,
@@ -409,72 +374,21 @@ class Study:
             "profile": self.profile,
             "parameters": self.parameters,
             "seeds": self.seeds,
+            "tuning_seeds": self.tuning_seeds,
             "metrics": self._metrics,
-            **{k: self._parts[k] for k in ("tuning", "curves", "cost", "audit")},
-            "identities": list({held["name"]: held for held in checks.HELD}.values()),
-            "claims": [asdict(c) for c in self._claims.values()],
+            "tuning": {arm: tuned.as_dict() for arm, tuned in self._tuning.items()},
+            "curves": self._curves,
+            "cost": self._cost,
+            "audit": self._audit,
+            "identities": identities_held(),
+            "claims": [claim.as_dict() for claim in self.judged()],
+            "findings": self._findings,
+            "headline": self._headline,
+            "budget": self._budget,
             "figures": self._figures,
             "environment": environment(),
-            "hashes": records.hashes(
-                self.slug, self.parameters, self._modules(), self._data, self.profile
+            "hashes": records.run_hashes(
+                self.slug, self.parameters, self._data, self.profile
             ),
             "timing": timing,
         }
-        records.write(record, self.folder / records.NAME)
-        return self.folder / records.NAME
-
-    def _modules(self) -> list[str]:
-        prefix = "bpfree_common."
-        loaded = [m.removeprefix(prefix) for m in sys.modules if m.startswith(prefix)]
-        return sorted(set(loaded) - records.PLUMBING)
-
-
-def environment() -> dict:
-    """What ran this: versions, machine type, device."""
-    import lightning
-
-    where = training.device()
-    gpu = torch.cuda.get_device_name(where) if where.type == "cuda" else None
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "lightning": lightning.__version__,
-        "numpy": np.__version__,
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "device": gpu or "cpu",
-    }
-
-
-def _at_edge(chosen: dict, settings: list[dict]) -> bool:
-    """Whether no lower, or no higher, of three or more rates was tried, else equal."""
-    rates = [s["lr"] for s in settings if s | {"lr": chosen["lr"]} == chosen]
-    return len(rates) > 2 and chosen["lr"] in (min(rates), max(rates))
-
-
-def _rounded(history: list[dict]) -> dict[str, list]:
-    """History rows as columns; alignment rows are lists per unit."""
-    columns: dict[str, list] = {}
-    for row in history:
-        for name, value in row.items():
-            per_unit = isinstance(value, list)
-            value = [_finite(v, 5) for v in value] if per_unit else _finite(value, 6)
-            columns.setdefault(name, []).append(value)
-    return columns
-
-
-def _finite(value, digits: int):
-    """A float rounded; None if it is no number, as a diverged run's: JSON has none."""
-    if not isinstance(value, float):
-        return value
-    return round(value, digits) if math.isfinite(value) else None
-
-
-def _headline_table(rows: list[dict]) -> list[str]:
-    """Markdown lines of the paper's headline numbers."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
-    lines += [f"| {' | '.join(str(r.get(c, '-')) for c in columns)} |" for r in rows]
-    return lines

@@ -1,0 +1,70 @@
+"""Trained arms side by side: their accuracies, and differences paired by seed."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bpfree_common.learning import training
+from bpfree_common.learning.rule import LearningRule
+from bpfree_common.studies import statistics
+from bpfree_common.studies.statistics import Estimate
+from bpfree_common.studies.tuning import Budget, Tuned
+
+
+@dataclass
+class Comparison:
+    """Arms trained on the same data, budget and seeds, each with its own best setting."""
+
+    budget: Budget
+    arms: dict[str, Tuned] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> dict[str, list[training.Run]]:
+        """Reported runs by arm, one per seed."""
+        return {arm: tuned.runs for arm, tuned in self.arms.items()}
+
+    def test(self, arm: str) -> np.ndarray:
+        """Test metric of an arm, one value per seed; fractions, higher is better."""
+        return np.array([run.test for run in self.arms[arm].runs])
+
+    def rule(self, arm: str, seed: int = 0) -> LearningRule:
+        """A trained rule; seed: its place among the reporting seeds."""
+        return self.arms[arm].runs[seed].rule
+
+    def estimate(self, arm: str) -> Estimate:
+        """The mean test metric of an arm with its 95 % interval over seeds."""
+        return statistics.estimate(self.test(arm))
+
+    def difference(self, arm: str, other: str) -> Estimate:
+        """How much higher `arm` tests than `other`, paired by seed, with its interval."""
+        return statistics.paired(self.test(arm), self.test(other))
+
+    def equivalent(self, arm: str, other: str, margin: float) -> bool:
+        """Whether the two are shown to be equal within `margin` (a fraction)."""
+        return statistics.equivalent(self.test(arm), self.test(other), margin)
+
+    def percent(self, arm: str, digits: int = 1) -> str:
+        """For a sentence: ``96.4 (96.2 to 96.6)`` in per cent."""
+        return self.estimate(arm).text(100, digits)
+
+    def points(self, arm: str, other: str, digits: int = 1) -> str:
+        """For a sentence: the difference ``+0.7 (0.3 to 1.1)`` in points."""
+        return self.difference(arm, other).text(100, digits, sign=True)
+
+    def rows(self, reference: str) -> list[dict]:
+        """One row per arm for a table: accuracy, difference, setting, settings tried."""
+        found = []
+        for arm, tuned in self.arms.items():
+            own = arm == reference
+            chosen = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}"
+                               for k, v in tuned.chosen.items())  # fmt: skip
+            found.append(
+                {
+                    "arm": arm,
+                    "test accuracy %, 95 % interval": self.percent(arm, 2),
+                    f"minus {reference}": "" if own else self.points(arm, reference, 2),
+                    "chosen": chosen + (" (**at edge**)" if tuned.at_edge else ""),
+                    "settings tried": len(tuned.tried),
+                }
+            )
+        return found

@@ -1,0 +1,358 @@
+"""All methods side by side: tables, sentences and figures made from records alone."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from bpfree_common import paths, records
+from bpfree_common.errors import ReportError
+from bpfree_common.papers import catalogue, notebook
+from bpfree_common.studies import claims, figures, images, statistics
+from bpfree_common.studies.statistics import Estimate
+
+BASELINE, TEXTBOOK = "backprop", "textbook"
+
+#: Verdicts of the page's charts, in order; `partial` is a word of the former standard.
+VERDICTS = (claims.REPRODUCED, claims.BEYOND, "partial", claims.UNDECIDED,
+            claims.NOT_REPRODUCED, claims.NOT_ATTEMPTED)  # fmt: skip
+
+#: Who says what a claim says; claims of the former standard do not tell.
+AUTHORS = ("abstract", "paper", "repository")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: its entry in the catalogue, its record, and the record's state."""
+
+    entry: catalogue.Entry
+    record: dict
+    state: str
+
+    @property
+    def slug(self) -> str:
+        """The notebook's name, which is also the name of the rule's arm."""
+        return self.entry.slug
+
+    @property
+    def up_to_standard(self) -> bool:
+        """Whether the record was made under the standard with intervals and nulls."""
+        return self.record["schema"] >= 2
+
+    def values(self, arm: str, name: str = "test accuracy") -> np.ndarray | None:
+        """Values per seed of a metric of an arm; None if the record has none."""
+        for metric in self.record["metrics"]:
+            if (metric["arm"], metric["name"]) == (arm, name):
+                return np.array(metric["values"])
+        return None
+
+    def accuracy(self, arm: str) -> Estimate | None:
+        """Mean test accuracy of an arm, in per cent, with its interval over seeds."""
+        values = self.values(arm)
+        return None if values is None else statistics.estimate(100 * values)
+
+    def ahead_of(self, arm: str) -> Estimate | None:
+        """The rule's accuracy minus an arm's, in points, paired by seed."""
+        own, other = self.values(self.slug), self.values(arm)
+        if own is None or other is None or len(own) != len(other):
+            return None
+        return statistics.paired(100 * own, 100 * other)
+
+    def counts(self, authors: bool | None = None) -> dict[str, int]:
+        """Verdicts and their number; authors: only the authors' claims, or only ours."""
+        chosen = [
+            c["verdict"]
+            for c in self.record["claims"]
+            if authors is None or (c.get("source", "paper") in AUTHORS) == authors
+        ]
+        return {v: chosen.count(v) for v in VERDICTS if v in chosen}
+
+    def cost(self, name: str) -> str:
+        """A ratio of counted costs to backpropagation's, as text."""
+        value = self.record["cost"].get(self.slug, {}).get(name)
+        return "-" if value is None else f"{value:.2f}"
+
+
+def rows(profile: str) -> list[Row]:
+    """All methods that have a record at `profile`, in the order of the catalogue."""
+    entries = catalogue.load()
+    found = records.load_all(profile)
+    return [Row(entries[s], r, records.state(s, profile)[0]) for s, r in found.items()]
+
+
+def link(row: Row, to: str = "report") -> str:
+    """A Markdown link to a method's report, relative to the overview's own."""
+    return f"[{row.entry.title}](../{row.slug}/{row.slug}.ipynb)"
+
+
+def sentences(found: list[Row]) -> list[str]:
+    """What was found over all methods, each sentence with its numbers."""
+    backprop = {r.slug: e for r in found if (e := r.ahead_of(BASELINE))}
+    frozen = {r.slug: e for r in found if (e := r.ahead_of(r.entry.control))}
+    names = {r.slug: r.entry.short for r in found}
+    said = []
+    if backprop:
+        level = [s for s, e in backprop.items() if e.high is not None and e.high >= 0]
+        said.append(
+            f"Of {len(backprop)} rules that train beside backpropagation on the same "
+            f"network, {len(backprop) - len(level)} stay below it with their whole 95 % "
+            f"interval; {_listed(level, names)} do not."
+        )
+        worst = min(backprop, key=lambda s: backprop[s].mean)
+        gaps = sorted(e.mean for e in backprop.values())
+        said.append(
+            f"The median gap to backpropagation is {np.median(gaps):+.1f} points; the "
+            f"widest is {names[worst]}'s, {backprop[worst].text(sign=True)}."
+        )
+    if frozen:
+        idle = [s for s, e in frozen.items() if e.low is not None and e.low <= 0]
+        taught = len(frozen) - len(idle)
+        said.append(
+            f"{taught} of {len(frozen)} rules beat the same network with hidden layers "
+            f"as drawn, read-out tuned, beyond their interval"
+            + (f"; {_listed(idle, names)} do not." if idle else ".")
+        )
+    said += _verdict_sentences(found)
+    cheaper = [
+        r for r in found if (c := r.record["cost"].get(r.slug)) and c["live_ratio"] < 1
+    ]
+    priced = [r for r in found if r.record["cost"].get(r.slug)]
+    if priced:
+        said.append(
+            f"{len(cheaper)} of {len(priced)} rules hold fewer live bytes in a step than "
+            f"backpropagation on the network that they were measured on."
+        )
+    return said
+
+
+def _verdict_sentences(found: list[Row]) -> list[str]:
+    said = []
+    for authors, words in ((True, "the papers' own"), (False, "ours or third parties'")):
+        counts = {v: sum(r.counts(authors).get(v, 0) for r in found) for v in VERDICTS}
+        total = sum(counts.values())
+        if total:
+            parts = ", ".join(f"{n} {v}" for v, n in counts.items() if n)
+            said.append(f"Of {total} claims that are {words}: {parts}.")
+    return said
+
+
+def _listed(slugs: list[str], names: dict[str, str]) -> str:
+    return ", ".join(names[s] for s in slugs) if slugs else "none"
+
+
+def scoreboard(found: list[Row]) -> list[dict]:
+    """One row per method for a table, sorted by family and then by gap."""
+    table = []
+    for row in by_family(found):
+        own, gap = row.accuracy(row.slug), row.ahead_of(BASELINE)
+        control = row.ahead_of(row.entry.control)
+        table.append(
+            {
+                "paper": link(row),
+                "year": row.entry.year,
+                "family": catalogue.FAMILIES[row.entry.family],
+                "data": row.record["parameters"].get("dataset", "-"),
+                "accuracy %": _text(own),
+                "minus backprop": _text(gap, sign=True),
+                "minus control": _text(control, sign=True),
+                "FLOPs / BP": row.cost("flops_ratio"),
+                "live bytes / BP": row.cost("live_ratio"),
+                "claims": _counts(row),
+                "report": row.state + ("" if row.up_to_standard else ", former standard"),
+            }
+        )
+    return table
+
+
+def _text(found: Estimate | None, sign: bool = False) -> str:
+    return "-" if found is None else found.text(sign=sign)
+
+
+def _counts(row: Row) -> str:
+    short = {claims.NOT_ATTEMPTED: "not attempted"}
+    return ", ".join(f"{n} {short.get(v, v)}" for v, n in row.counts().items())
+
+
+def by_family(found: list[Row]) -> list[Row]:
+    """Families in the order of the catalogue; in each, the smallest gap first."""
+    order = list(catalogue.FAMILIES)
+
+    def key(row: Row):
+        gap = row.ahead_of(BASELINE)
+        return order.index(row.entry.family), -(gap.mean if gap else -np.inf)
+
+    return sorted(found, key=key)
+
+
+def ledger(found: list[Row]) -> list[dict]:
+    """Every claim of every method in full, with what was measured and the verdict."""
+    return [
+        {
+            "paper": f"[{row.entry.short}](../{row.slug}/{row.slug}.ipynb)",
+            "claim": claim["text"],
+            "source": claim.get("source", "-"),
+            "measured": _measured(claim),
+            "band": _band(claim["band"]),
+            "verdict": f"**{claim['verdict']}**",
+            "why": claim.get("why") or claim["note"],
+        }
+        for row in found
+        for claim in row.record["claims"]
+    ]
+
+
+def _measured(claim: dict) -> str:
+    """The measured value with its interval, under either standard."""
+    given = claim["measured"]
+    by_setting = given if isinstance(given, dict) else ({"": given} if given else {})
+    parts = []
+    for setting, values in by_setting.items():
+        found = claim.get("intervals", {}).get(setting)
+        low, mean, high = found or statistics.estimate(values).as_list()
+        ends = "" if low is None or low == high else f" ({low:.3g} to {high:.3g})"
+        parts.append(f"{setting}: {mean:.3g}{ends}" if setting else f"{mean:.3g}{ends}")
+    return f"{', '.join(parts)} {claim['unit']}".strip() if parts else "-"
+
+
+def _band(band: list) -> str:
+    low, high = (None if side is None else f"{side:g}" for side in band)
+    if low and high:
+        return f"{low} to {high}"
+    return f"at least {low}" if low else f"at most {high}" if high else "-"
+
+
+def step_times(found: list[Row]) -> list[dict]:
+    """A step's time and its FLOPs, both over backpropagation's on the same network."""
+    table = []
+    for row in found:
+        timing, cost = row.record["timing"], row.record["cost"].get(row.slug)
+        measured = timing.get("step_time", {}).get(row.slug)
+        measured = measured or {"ratio": timing.get("step_time_ratio", {}).get(row.slug)}
+        if cost and measured["ratio"]:
+            table.append(
+                {
+                    "rule": row.entry.short,
+                    "step time / BP": round(measured["ratio"], 2),
+                    "plus or minus": measured.get("spread"),
+                    "FLOPs / BP": round(cost["flops_ratio"], 2),
+                }
+            )
+    return table
+
+
+def audit_rows(found: list[Row]) -> list[dict]:
+    """What each step used, backpropagation's row first; none is asserted."""
+    names = ("crossings", "locking", "weight_transport", "live_memory", "forward")
+    reference = [r for r in found if BASELINE in r.record["audit"]]
+    reference.sort(key=lambda r: not r.up_to_standard)
+    audits = [("*backpropagation*", r.record["audit"][BASELINE]) for r in reference[:1]]
+    audits += [
+        (f"[{r.entry.short}](../{r.slug}/{r.slug}.ipynb)", r.record["audit"].get(r.slug))
+        for r in by_family(found)
+    ]
+    heads = ("boundary crossings", "update locking", "weight transport",
+             "live bytes with depth", "forward passes")  # fmt: skip
+    return [
+        {"rule": name}
+        | {h: (audit or {}).get(n, "n/a") for h, n in zip(heads, names, strict=True)}
+        for name, audit in audits
+    ]
+
+
+def gap_figure(found: list[Row]) -> Figure:
+    """Points below or above backpropagation, of the rule and of its frozen control."""
+    shown = [r for r in by_family(found) if r.ahead_of(BASELINE) is not None]
+    figure, ax = plt.subplots(figsize=(7.6, 0.34 * len(shown) + 1.2))
+    for y, row in enumerate(shown):
+        colour = figures.family_colour(row.entry.family)
+        _point(ax, y, row.ahead_of(BASELINE), colour, "o")
+        control, base = row.values(row.entry.control), row.values(BASELINE)
+        if control is not None and len(control) == len(base):
+            gap = statistics.paired(100 * control, 100 * base)
+            _point(ax, y + 0.22, gap, "#767676", "v", small=True)
+    ax.axvline(0, color="#1a1a1a", lw=1)
+    ax.set_xscale("symlog", linthresh=2)
+    ax.set_yticks(range(len(shown)), [r.entry.short for r in shown])
+    for tick, row in zip(ax.get_yticklabels(), shown, strict=True):
+        tick.set_color(figures.family_colour(row.entry.family))
+    ax.invert_yaxis()
+    ax.set_xticks([-50, -20, -10, -5, -2, -1, 0, 1, 2], minor=False)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel("test accuracy minus backpropagation's, points (linear from -2 to 2)")
+    ax.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def _point(ax, y, found: Estimate, colour, marker, small: bool = False) -> None:
+    if found.low is not None:
+        ax.plot([found.low, found.high], [y, y], color=colour, lw=1 if small else 1.6)
+    ax.plot(found.mean, y, marker, color=colour, markersize=3.5 if small else 5)
+
+
+def verdict_figure(found: list[Row]) -> Figure:
+    """Verdicts per method as a stacked bar, each number written into it."""
+    colours = dict(zip(VERDICTS, ("#5aa469", "#2f6f4f", "#d9c46a", "#e3dfd3", "#c8553d",
+                                  "#f4f4f4"), strict=True))  # fmt: skip
+    shown = by_family(found)
+    figure, ax = plt.subplots(figsize=(7.6, 0.3 * len(shown) + 1.4))
+    left = np.zeros(len(shown))
+    for verdict in VERDICTS:
+        counts = np.array([row.counts().get(verdict, 0) for row in shown])
+        if not counts.any():
+            continue
+        ax.barh(range(len(shown)), counts, left=left, color=colours[verdict],
+                edgecolor="#555555", linewidth=0.4, label=verdict)  # fmt: skip
+        dark = verdict in (claims.BEYOND, claims.NOT_REPRODUCED)
+        for y in np.flatnonzero(counts):
+            ax.text(left[y] + counts[y] / 2, y, str(counts[y]), ha="center", va="center",
+                    fontsize=8, color="white" if dark else "black")  # fmt: skip
+        left += counts
+    ax.set_yticks(range(len(shown)), [row.entry.short for row in shown])
+    ax.invert_yaxis()
+    ax.set_xlabel("claims")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
+    return figure
+
+
+def states(profile: str) -> list[dict]:
+    """Every paper of the catalogue: is its record there, and does it still hold?"""
+    found = []
+    for entry in catalogue.load().values():
+        if entry.is_paper:
+            word, reason = records.state(entry.slug, profile)
+            found.append({"paper": entry.title, "state": word, "reason": reason or ""})
+    return found
+
+
+def hero(row: Row) -> tuple[bytes, str, str]:
+    """PNG, caption and alt text of the one figure that tells a method's story."""
+    shown = row.record["figures"]
+    name = row.record.get("headline") or shown[0]["name"]
+    kept = next(f for f in shown if f["name"] == name)
+    png = figure_png(row.slug, row.record["profile"], kept)
+    return png, kept["caption"], kept.get("alt", kept["caption"])
+
+
+def figure_png(slug: str, profile: str, kept: dict, reports: Path | None = None) -> bytes:
+    """A figure of a report: its file, or the picture inside the executed notebook.
+
+    Raises ReportError when the report lacks it.
+    """
+    folder = records.folder(slug, profile, reports or paths.reports())
+    file = folder / "figures" / f"{kept['name']}.png"
+    if file.is_file():
+        return file.read_bytes()
+    alts = {kept["caption"], kept.get("alt", kept["caption"])}
+    for cell in notebook.read(folder / f"{slug}.ipynb")["cells"]:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            about = output.get("metadata", {}).get("image/png", {})
+            if about.get("alt") in alts:  # as the former standard shows a picture
+                return base64.b64decode("".join(data["image/png"]))
+            for png, alt in images.pictures("".join(data.get("text/markdown", ""))):
+                if alt in alts:
+                    return png
+    raise ReportError(f"the report of {slug} lacks its figure {kept['name']!r}")

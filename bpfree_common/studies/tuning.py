@@ -1,0 +1,166 @@
+"""The one tuner: every accuracy shown anywhere comes from here.
+
+Settings are compared by the metric on validation data, averaged over tuning seeds that
+no report uses, after the whole budget with the rate cooled. The best setting found is
+then trained with the reporting seeds, and only those runs see test data. While the best
+rate is the lowest or the highest tried, the grid is widened towards it; an arm that is
+still at an edge after `WIDEN` rounds says so wherever its number stands.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bpfree_common.data import Data
+from bpfree_common.learning import training
+from bpfree_common.learning.rule import LearningRule
+
+Build = Callable[..., LearningRule]
+
+FACTOR = 3.0  #: between neighbouring rates, where the grid is widened
+WIDEN = 4  #: rounds of widening, after which an arm is left at its edge
+FIRST_TUNING_SEED = 1_000  #: reporting seeds count from 0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every arm of a comparison may spend.
+
+    cool: the rate is constant for the first half of all steps and then falls linearly
+    to zero. seeds: reporting seeds. tuning_seeds: those that choose the setting.
+    """
+
+    epochs: int
+    batch_size: int
+    seeds: tuple[int, ...]
+    tuning_seeds: tuple[int, ...]
+    cool: bool = True
+    track_alignment: bool = False
+
+
+@dataclass
+class Tried:
+    """One setting and its validation metric, one value per tuning seed."""
+
+    hyper: dict
+    values: list[float]
+    seconds: float = 0.0
+
+    @property
+    def validation(self) -> float:
+        """The mean over tuning seeds; a run without a number counts as the worst."""
+        return float(np.mean([v if math.isfinite(v) else -math.inf for v in self.values]))
+
+    def as_dict(self) -> dict:
+        """For the record: a diverged run's metric is null."""
+        values = [v if math.isfinite(v) else None for v in self.values]
+        mean = self.validation if math.isfinite(self.validation) else None
+        return {"hyper": self.hyper, "validation": mean, "values": values}
+
+
+@dataclass
+class Tuned:
+    """An arm with the setting that was chosen, and its runs with reporting seeds."""
+
+    arm: str
+    tried: list[Tried]
+    chosen: dict
+    at_edge: bool
+    runs: list[training.Run] = field(default_factory=list)
+
+    def as_dict(self) -> dict:
+        """For the record: every setting that was tried, and their number."""
+        return {
+            "settings": [each.as_dict() for each in self.tried],
+            "tried": len(self.tried),
+            "chosen": self.chosen,
+            "at_edge": self.at_edge,
+        }
+
+
+def settings_of(grid: Iterable[float | dict]) -> list[dict]:
+    """Rates, or whole settings with `lr` among them, as settings without repetition.
+
+    Raises ValueError for an empty grid or a setting without `lr`.
+    """
+    found: list[dict] = []
+    for each in grid:
+        setting = dict(each) if isinstance(each, dict) else {"lr": float(each)}
+        if "lr" not in setting:
+            raise ValueError(f"the setting {setting} has no 'lr'")
+        if setting not in found:
+            found.append(setting)
+    if not found:
+        raise ValueError("the grid is empty: give at least one rate")
+    return found
+
+
+def search(
+    evaluate: Callable[[dict], Tried], grid: list[dict]
+) -> tuple[list[Tried], bool]:
+    """All settings tried, and whether the best is still at an edge of the rates.
+
+    evaluate: trains a setting with every tuning seed. Settings that differ from the best
+    in `lr` alone are its grid of rates: one rate, or the lowest or highest of them, is
+    an edge, and the next rate outward is tried.
+    """
+    tried = [evaluate(setting) for setting in grid]
+    for _ in range(WIDEN):
+        further = _outward(tried)
+        if further is None:
+            break
+        tried += [evaluate(setting) for setting in further]
+    return tried, _outward(tried) is not None
+
+
+def best(tried: list[Tried]) -> Tried:
+    """The setting with the highest validation metric; of equals the first."""
+    return max(tried, key=lambda each: each.validation)
+
+
+def _outward(tried: list[Tried]) -> list[dict] | None:
+    """The settings beyond the edge at which the best one is; None if it is inside."""
+    top = best(tried).hyper
+    rates = sorted(t.hyper["lr"] for t in tried if t.hyper | {"lr": top["lr"]} == top)
+    beyond = []
+    if top["lr"] == rates[0]:
+        beyond.append(top["lr"] / FACTOR)
+    if top["lr"] == rates[-1]:
+        beyond.append(top["lr"] * FACTOR)
+    return [top | {"lr": float(f"{lr:.3g}")} for lr in beyond] or None
+
+
+def tune(
+    arm: str,
+    build: Build,
+    task: Data,
+    budget: Budget,
+    grid: Iterable[float | dict],
+    checkpoint: Callable[[dict, int], object] | None = None,
+) -> Tuned:
+    """Choose a setting of `build` on validation data, then train it for the report.
+
+    build: ``build(**setting)`` makes a rule from PyTorch's random state.
+    grid: rates, or settings with `lr` among them; give the paper's own among them.
+    checkpoint: folder of a resumable run, by setting and seed.
+    """
+    task = task.to(training.device())
+
+    def run(hyper: dict, seed: int, report: bool) -> training.Run:
+        return training.train(
+            arm, build, hyper, task, seed, budget.epochs, budget.batch_size,
+            cool=budget.cool, test=report,
+            track_alignment=report and budget.track_alignment,
+            checkpoint=checkpoint(hyper, seed) if checkpoint else None,
+        )  # fmt: skip
+
+    def evaluate(hyper: dict) -> Tried:
+        runs = [run(hyper, seed, report=False) for seed in budget.tuning_seeds]
+        return Tried(hyper, [r.validation for r in runs], sum(r.seconds for r in runs))
+
+    tried, at_edge = search(evaluate, settings_of(grid))
+    chosen = best(tried).hyper
+    runs = [run(chosen, seed, report=True) for seed in budget.seeds]
+    return Tuned(arm, tried, chosen, at_edge, runs)

@@ -1,0 +1,160 @@
+"""The standard of experiments, held over every committed record and its notebook.
+
+Notebooks move to it one by one; those that have not are listed by `FORMER`, and a
+notebook that was moved cannot go back.
+"""
+
+import pytest
+
+from bpfree_common import paths, records
+from bpfree_common.papers import catalogue, notebook
+from bpfree_common.studies import claims, statistics
+
+ENTRIES = catalogue.load()
+PAPERS = [slug for slug, entry in ENTRIES.items() if entry.is_paper]
+REPORTS = paths.PROJECT / "reports"
+
+
+def code(slug: str) -> list[dict]:
+    content = notebook.read(ENTRIES[slug].path)
+    return [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+
+
+def source(slug: str) -> str:
+    return "\n".join(notebook.source(cell) for cell in code(slug))
+
+
+MOVED = [slug for slug in PAPERS if "bpfree_common.studies import" in source(slug)]
+
+
+def record(slug: str) -> dict:
+    return records.load(slug, "standard", REPORTS)
+
+
+def folded(cell: dict) -> bool:
+    hidden = cell["metadata"].get("jupyter", {}).get("source_hidden", False)
+    assert hidden == ("hide-input" in notebook.tags(cell)), "folded in one place only"
+    return hidden
+
+
+def lines(cells: list[dict]) -> int:
+    texts = (notebook.source(cell).splitlines() for cell in cells)
+    return sum(bool(line.strip()) for text in texts for line in text)
+
+
+# --- notebooks --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slug", MOVED)
+def test_a_reader_meets_few_lines_of_code(slug):
+    cells = code(slug)
+    assert lines([cell for cell in cells if not folded(cell)]) <= 165
+    assert lines(cells) <= 800
+
+
+@pytest.mark.parametrize("slug", MOVED)
+def test_what_is_folded_is_no_rule(slug):
+    for cell in code(slug):
+        tags = notebook.tags(cell)
+        assert not (folded(cell) and {"rule", "parameters", "setup"} & set(tags))
+        assert folded(cell) or "check" not in tags
+
+
+@pytest.mark.parametrize("slug", MOVED)
+def test_the_first_screen_is_filled_by_the_run(slug):
+    text = source(slug)
+    assert "study.found()" in text
+    assert text.count("headline=True") == 1
+    assert text.count("study.finding(") >= 2
+
+
+@pytest.mark.parametrize("slug", MOVED)
+def test_all_identities_are_asked_before_one_may_stop_the_run(slug):
+    checks = [notebook.source(c) for c in code(slug) if "check" in notebook.tags(c)]
+    assert checks[-1].rstrip().endswith("identities_hold()")
+
+
+# --- claims -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slug", MOVED)
+def test_every_claim_has_a_source_a_band_and_a_null(slug):
+    measured = {c["name"]: c["null"] for c in record(slug)["claims"]}
+    for name, claim in ENTRIES[slug].declared_claims.items():
+        assert claim.source, name
+        assert any(side is not None for side in claim.band), name
+        tried = record_claim(slug, name)["verdict"] != claims.NOT_ATTEMPTED
+        assert not tried or measured[name] is not None, f"{name} has no null"
+        if claim.null is not None:
+            assert not claims.contains(claim.band, claim.null), name
+
+
+def record_claim(slug: str, name: str) -> dict:
+    return next(c for c in record(slug)["claims"] if c["name"] == name)
+
+
+@pytest.mark.parametrize("slug", MOVED)
+def test_a_verdict_that_is_not_reproduced_says_why(slug):
+    for claim in record(slug)["claims"]:
+        if claim["verdict"] != claims.REPRODUCED:
+            assert len(claim["why"] or claim["note"]) > 20, claim["name"]
+
+
+@pytest.mark.parametrize("slug", MOVED)
+def test_a_failed_final_accuracy_stood_when_the_budget_was_doubled(slug):
+    for claim in record(slug)["claims"]:
+        declared = ENTRIES[slug].declared_claims[claim["name"]]
+        failed = claim["verdict"] == claims.NOT_REPRODUCED and declared.final_accuracy
+        if failed and claim["share"] != 1.0:
+            assert claim["doubled"], claim["name"]
+
+
+@pytest.mark.parametrize("slug", MOVED)
+def test_a_verdict_follows_from_its_numbers(slug):
+    for claim in record(slug)["claims"]:
+        found = {}
+        for setting, (low, mean, high) in claim["intervals"].items():
+            values = claim["measured"][setting]
+            if low != high:
+                again = statistics.estimate(values)
+                assert again.as_list() == pytest.approx([low, mean, high])
+            estimate = statistics.Estimate(mean, low, high, len(values))
+            found[setting] = claims.judge(estimate, claim["band"], claim["null"])
+        assert found == claim["verdicts"], claim["name"]
+
+
+# --- seeds and tuning -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slug", MOVED)
+def test_at_least_five_seeds_report_and_others_choose(slug):
+    found = record(slug)
+    assert len(found["seeds"]) >= 5
+    assert not set(found["seeds"]) & set(found["tuning_seeds"])
+
+
+@pytest.mark.parametrize("slug", MOVED)
+def test_an_arm_at_an_edge_is_known_to_be(slug):
+    for arm, tuned in record(slug)["tuning"].items():
+        chosen = tuned["chosen"]
+        rates = [
+            s["hyper"]["lr"]
+            for s in tuned["settings"]
+            if s["hyper"] | {"lr": chosen["lr"]} == chosen
+        ]
+        edge = chosen["lr"] in (min(rates), max(rates))
+        assert tuned["at_edge"] == edge, arm
+        assert tuned["tried"] == len(tuned["settings"])
+
+
+@pytest.mark.parametrize("slug", MOVED)
+def test_the_main_comparison_has_its_opponents(slug):
+    arms = {m["arm"] for m in record(slug)["metrics"] if m["name"] == "test accuracy"}
+    if slug in arms:
+        missing = {"backprop", "textbook", "frozen"} - arms
+        assert all(f'"{arm}":' in source(slug) for arm in missing)
+
+
+@pytest.mark.parametrize("slug", MOVED)
+def test_a_standard_run_takes_fifteen_minutes_at_most(slug):
+    assert record(slug)["timing"]["seconds"] <= 1_500, "on a busy machine; 900 on an idle"
