@@ -52,7 +52,6 @@ LIBRARIES = (
     "PIL.PngImagePlugin",
     "psutil",
     "yaml",
-    "fastjsonschema",
     "platformdirs",
 )
 
@@ -213,11 +212,13 @@ def _run(request: dict, files: list[int]) -> int:
 
 
 def _worker(folder: str, parent: int) -> int:
-    from bpfree_common.running import execute
     from bpfree_common.running.seed import Seed
 
     os.environ["BPFREE_RUNNER"] = str(parent)
-    return execute.main(Path(folder), Seed())
+    seed = Seed()  # before anything is imported that a kernel would not have
+    from bpfree_common.running import execute
+
+    return execute.main(Path(folder), seed)
 
 
 def _kernel(arguments: list[str], parent: int) -> int:
