@@ -19,10 +19,10 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.nn import functional as F
 
-from bpfree_common import Backprop, mlp, records, sgd
+from bpfree_common import Backprop, mlp, sgd
 from bpfree_common.learning.batches import Batches, Executions
 from bpfree_common.learning.training import STEPS_PER_EXECUTION, trainer
-from bpfree_common.studies import overview
+from bpfree_common.studies import overview, tables
 
 NOTEBOOKS = ["comq", "forward_forward", "forward_gnn", "pepita", "template"]
 #: Sizes of a network, batch, and steps that are timed: small ones show the trainer most.
@@ -115,10 +115,12 @@ def main() -> None:
     laboratory_overhead()
     price_of_a_start()
     for profile in ("quick", "standard"):
-        found = records.load_all(profile)
+        rows = overview.rows(profile)
         print(f"\nstep time and FLOPs over backpropagation's, {profile} records:")
-        print(overview.step_times(found).to_string())
-        seconds = {r["short"]: round(r["timing"]["seconds"], 1) for r in found.values()}
+        print(tables.markdown(overview.step_times(rows)).data)
+        seconds = {
+            row.entry.short: round(row.record["timing"]["seconds"], 1) for row in rows
+        }
         print(f"seconds per notebook after start-up: {seconds}")
 
 
