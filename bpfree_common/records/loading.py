@@ -77,8 +77,8 @@ def digests(commit: str, names: tuple[str, ...]) -> dict[str, str | None]:
             text=True,
         )
     if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        return dict.fromkeys(names, f"{commit}: {reason[0]}")
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ReportError(f"the loaders of {commit[:7]} do not run: {reason}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
