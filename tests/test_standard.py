@@ -1,7 +1,6 @@
 """The standard of experiments, held over every committed record and its notebook.
 
-Notebooks move to it one by one; those that have not are listed by `FORMER`, and a
-notebook that was moved cannot go back.
+Notebooks move to it one by one; `MOVED` are those that use its studies.
 """
 
 import pytest
