@@ -78,7 +78,8 @@ def test_no_network_and_no_data_gives_one_clear_sentence(toy, capsys):
     assert main(["data", "toy"]) == 2
     said = capsys.readouterr().err
     assert "data set 'toy': toy/file.bin could not be downloaded" in said
-    assert "put it under $BPFREE_DATA, or let `make data` bring it from https:" in said
+    address = "https://127.0.0.1:9/file"
+    assert f"bring it from {address} to $BPFREE_DATA, or try again with a net" in said
     assert len(said.splitlines()) == 1
 
 
@@ -117,6 +118,44 @@ def test_the_bytes_that_were_verified_are_handed_on_whatever_lies_there_now(
     monkeypatch.setattr(datasets, "checksum", swapping)
     assert datasets.contents("toy").files == [CONTENT]
     assert toy.read_bytes() != CONTENT
+
+
+class Evil:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+@pytest.mark.parametrize("name", ["cora", "cifar-10", "cifar-100"])
+def test_a_pickle_that_is_not_the_published_one_is_never_opened(
+    tmp_path, monkeypatch, name
+):
+    monkeypatch.setenv("BPFREE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("BPFREE_CACHE", str(tmp_path / "cache"))
+    marker = tmp_path / "executed"
+    evil = pickle.dumps(Evil(marker))
+    for file in datasets.catalogue()[name]["forms"][datasets.form(name)]:
+        path = tmp_path / "data" / file["name"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(evil)
+        if path.name.endswith(".tar.gz"):
+            (tmp_path / "batch").write_bytes(evil)
+            with tarfile.open(path, "w:gz") as archive:
+                for inside in (
+                    "cifar-10-batches-py/data_batch_1",
+                    "cifar-100-python/train",
+                ):
+                    archive.add(tmp_path / "batch", inside)
+    load = data.load_graph if name == "cora" else data.load_data
+    with pytest.raises(DataCorrupted):
+        load(name)
+    assert not marker.exists()
+    pickle.loads(evil)
+    assert marker.exists(), "the pickle would have acted"
 
 
 # --- what is no file, or cannot be read ---

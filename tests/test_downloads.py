@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import io
 import multiprocessing
+import os
 import tarfile
 import threading
 import time
@@ -247,6 +248,16 @@ def test_a_folder_that_another_process_put_there_first_is_left_in_its_place(toy,
     for _ in range(2):
         download.fetch(server.url, checksum(FOLDER), toy / "recordings", folder=True)
     assert left(toy) == ["recordings"]
+
+
+def test_what_a_killed_download_left_is_cleared_and_what_is_going_on_is_not(toy, server):
+    for name, age in (("killed", 2 * 86_400), ("going-on", 3_600)):
+        room = toy / f".download-{name}"
+        room.mkdir(parents=True)
+        (room / "file").write_bytes(b"half")
+        os.utime(room, (time.time() - age,) * 2)
+    datasets.files("file")
+    assert left(toy) == [".download-going-on", "file.bin"]
 
 
 def test_a_hostile_archive_writes_nothing_outside(toy, server, tmp_path):

@@ -5,8 +5,10 @@ file, or the page of a captive portal never stays. pooch does the transfer and t
 again; what it lacks is an end, so a server that drips or never stops is left.
 """
 
+import contextlib
 import gzip
 import os
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -22,6 +24,7 @@ LARGEST = 250_000_000  #: bytes; no published file of the catalogue has more
 PATIENCE, SLOWEST = 60.0, 20_000.0  #: seconds of grace, then bytes per second on average
 SILENCE = 30.0  #: seconds that a server may say nothing
 RETRIES = 1
+ROOM, DAY = ".download-", 86_400.0  # prefix of temporary folders, seconds
 
 
 class Failed(Exception):
@@ -36,8 +39,9 @@ def fetch(url: str, sha256: str, target: Path, folder: bool = False) -> None:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _clear(target.parent)
         room = tempfile.TemporaryDirectory(
-            prefix=".download-", dir=target.parent, ignore_cleanup_errors=True
+            prefix=ROOM, dir=target.parent, ignore_cleanup_errors=True
         )
     except OSError as error:
         raise Failed(
@@ -51,6 +55,16 @@ def fetch(url: str, sha256: str, target: Path, folder: bool = False) -> None:
             if checksum(_bytes_in(came)) != sha256:
                 raise Failed("is not what its address sent, but something else")
         _place(came, target)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a download that was killed has left: by its age, for a process number
+    says nothing on a disk that several machines share.
+    """
+    for room in folder.glob(f"{ROOM}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - room.stat().st_mtime > DAY:
+                shutil.rmtree(room, ignore_errors=True)
 
 
 def _bytes_in(folder: Path) -> dict[str, bytes]:
