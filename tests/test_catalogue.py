@@ -42,7 +42,7 @@ ONE = "a: {title: t, short: s"
         ("a: {title: t}", "a: .*missing .*'short'"),
         (f"{ONE}, family: magic}}", "unknown family 'magic': choose one of forward_only"),
         (f"{ONE}, family: forward_olny}}", "did you mean forward_only"),
-        (ONE, "papers.yaml, line 1 is not valid YAML"),
+        (ONE, r"papers.yaml, line \d is not valid YAML: "),
         ("[a, b]", "papers.yaml holds a list, not one entry per notebook"),
         ("just words", "papers.yaml holds a str"),
         ("7: {title: t, short: s}", "papers.yaml, 7: write `name_of_the_notebook"),

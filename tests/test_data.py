@@ -4,8 +4,10 @@ import errno
 import hashlib
 import os
 import pickle
+import re
 import tarfile
 import zipfile
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from bpfree_common.data import (
     datasets,
     decoded,
     download,
+    loading,
     ratings,
     scenes,
     sequences,
@@ -261,6 +264,31 @@ def test_an_unknown_data_set_is_refused_with_the_names_that_exist():
         datasets.files("zzz")
     with pytest.raises(DataError, match="'cora' is no table or images"):
         data.load_data("cora")
+
+
+def test_every_data_set_of_the_catalogue_has_a_loader_and_every_loader_a_data_set():
+    assert set(loading.LOADERS) | set(data.READERS) == set(datasets.catalogue())
+    assert not set(loading.LOADERS) & set(data.READERS)
+    for loader in loading.LOADERS.values():
+        module, name = loader.split(".")
+        assert callable(getattr(import_module(f"bpfree_common.data.{module}"), name))
+    assert loading.load("digits").classes == 10
+
+
+def test_every_file_of_the_catalogue_has_a_place_and_a_checksum_of_its_own():
+    files = [
+        file
+        for entry in datasets.catalogue().values()
+        for form in entry["forms"].values()
+        for file in form
+    ]
+    assert len({file["name"] for file in files}) == len(files)
+    assert len({file["sha256"] for file in files}) == len(files)
+    for file in files:
+        assert re.fullmatch("[0-9a-f]{64}", file["sha256"])
+        assert set(file) <= {"name", "sha256", "url", "folder", "package"}
+        assert ".." not in Path(file["name"]).parts
+        assert not Path(file["name"]).is_absolute()
 
 
 @pytest.mark.parametrize(("name", "inputs"), [("digits", 64), ("mnist5k", 784)])

@@ -158,7 +158,7 @@ def test_the_users_settings_change_neither_figures_nor_tables():
         return images.render(figure), wide.to_string(), repr(wide)
 
     expected = drawn()
-    mpl.rcParams.update({"axes.facecolor": "red", "font.size": 30, "lines.linewidth": 9})
+    mpl.rcParams.update({"axes.facecolor": "red", "font.size": 30, "axes.xmargin": 0.4})
     pd.set_option("display.max_columns", 3, "display.width", 40)
     assert drawn() == expected
 

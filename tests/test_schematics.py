@@ -145,6 +145,8 @@ def test_direct_feedback_draws_one_line_to_each_layer_and_none_between_layers():
     ]
     assert sorted(y for _, y in ends) == [1, 2, 3]
     assert len({x for x, _ in ends}) == 1
+    heights = [np.ptp(line.get_path().vertices[:, 1]) for line in _credit_lines(figure)]
+    assert sum(height > 0 for height in heights) == 1  # no stretch is drawn twice
 
 
 def test_local_credit_stays_beside_its_own_layer():

@@ -24,6 +24,7 @@ LARGEST = 250_000_000  #: bytes; no published file of the catalogue has more
 PATIENCE, SLOWEST = 60.0, 20_000.0  #: seconds of grace, then bytes per second on average
 SILENCE = 30.0  #: seconds that a server may say nothing
 RETRIES = 1
+OTHER = "did not come: its address sent something else (a network's log-in page?)"
 ROOM, DAY = ".download-", 86_400.0  # prefix of temporary folders, seconds
 
 
@@ -53,7 +54,7 @@ def fetch(url: str, sha256: str, target: Path, folder: bool = False) -> None:
         if folder:
             came = _unpack(came, Path(name) / "unpacked", target.name)
             if checksum(_bytes_in(came)) != sha256:
-                raise Failed("is not what its address sent, but something else")
+                raise Failed(OTHER)
         _place(came, target)
 
 
@@ -143,7 +144,7 @@ class _Transfer:
             why = f"{type(error).__name__} {status}".strip()
             self.error = f"could not be downloaded ({why})"
         except ValueError:  # pooch's word for a checksum that is another
-            self.error = "is not what its address sent, but something else"
+            self.error = OTHER
         except Exception as error:  # a thread has nobody to raise to
             self.error = f"could not be downloaded ({type(error).__name__}: {error})"
 
@@ -197,5 +198,5 @@ def _unpack(archive: Path, part: Path, name: str) -> Path:
                 if member.isfile() and path.parent.name == name:
                     (part / path.name).write_bytes(members.extractfile(member).read())
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error):
-        raise Failed("is in an archive, but its address sent something else") from None
+        raise Failed(OTHER) from None
     return part

@@ -159,8 +159,11 @@ def _load(path: Path, mtime: int, size: int) -> dict[str, Entry]:
     return {slug: _entry(slug, fields) for slug, fields in raw.items()}
 
 
-class _OnceLoader(yaml.SafeLoader):
-    """YAML without code, and without a second entry that silently replaces the first."""
+class _OnceLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """YAML without code, and without a second entry that silently replaces the first.
+
+    Read by libyaml where PyYAML has it: every command and every kernel reads the file.
+    """
 
     def construct_mapping(self, node, deep=False):
         seen = set()
