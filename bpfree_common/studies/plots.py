@@ -239,7 +239,7 @@ def rate_curves(
     ax.set(xscale="log", xlabel="learning rate", ylabel=f"{measure} accuracy")
     if near:  # what collapses at far too large a rate may leave the axis
         low, high = min(near), ax.get_ylim()[1]
-        ax.set_ylim(bottom=max(ax.get_ylim()[0], low - 0.25 * (high - low)))
+        ax.set_ylim(bottom=max(ax.get_ylim()[0], low - 1.5 * (high - low)))
     _name_ends(ax, drawn, colours)
     cross = " Cross: the chosen rate lies at the edge of its grid."
     cross = cross if any(found["at_edge"] for found in tuning.values()) else ""
