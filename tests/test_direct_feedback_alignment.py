@@ -10,6 +10,7 @@ from support import (
     small_batch,
     small_sizes,
 )
+from torch import nn
 
 from bpfree_common.learning.networks import mlp
 from bpfree_common.learning.opponents import Backprop
@@ -154,6 +155,34 @@ def test_a_local_graph_that_leaks_is_caught():
     leak = mutant(SLUG, "unit(h.detach())", "unit(h)")
     found = audited(lambda n: leak.LocalGraphs(units(n), sgd(0.1), (16,)))
     assert (found.weight_transport, found.crossings) == ("full", 3)
+
+
+def conv_units(n):
+    hidden = [
+        nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Tanh()) for _ in range(n - 1)
+    ]
+    return nn.ModuleList([*hidden, nn.Sequential(nn.Flatten(), nn.Linear(128, 3))])
+
+
+def audited_on_images(rule):
+    images = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    return audit(
+        lambda n: rule(conv_units(n), sgd(0.1), (8, 4, 4)),
+        (images, torch.tensor([0, 1])),
+        depth=3,
+        depths=(2, 3),
+    )
+
+
+def test_dfa_is_clean_in_a_convolutional_network_too(paper):
+    found = audited_on_images(paper.LocalGraphs)
+    assert (found.weight_transport, found.crossings) == ("none", 0)
+    assert found.locking == "full"
+
+
+def test_a_local_graph_that_leaks_in_a_convolutional_network_is_caught():
+    found = audited_on_images(mutant(SLUG, "unit(h.detach())", "unit(h)").LocalGraphs)
+    assert (found.weight_transport, found.crossings) == ("full", 2)
 
 
 # --- memory ----------------------------------------------------------------------------
