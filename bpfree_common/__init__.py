@@ -6,7 +6,11 @@ so that the runner can decide in milliseconds that nothing is stale.
 
 from importlib import import_module
 
-from bpfree_common import _addresses  # noqa: F401
+from bpfree_common.records import executed
+
+executed.watch()
+
+from bpfree_common import _addresses  # noqa: E402, F401
 
 __version__ = "0.1.0"
 
@@ -46,7 +50,6 @@ _MODULES = {
     "cost": "former.cost",
     "figures": "former.figures",
     "overview": "studies.pages",
-    "records": "records.record",
     "training": "learning.training",
 }
 
@@ -54,8 +57,10 @@ _MODULES = {
 def __getattr__(name: str):
     """Import ``name`` from its module on first use (PEP 562)."""
     if name in _HOME:
+        executed.NAMES[name] = f"{_HOME[name]}:{name}"
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     if name in _MODULES:
+        executed.NAMES[name] = ":".join(_MODULES[name].rsplit(".", 1))
         return import_module(f"{__name__}.{_MODULES[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -1,16 +1,14 @@
 """The command line: ``python -m bpfree_common COMMAND``; the Makefile calls it."""
 
 import argparse
-import ast
 import os
 import sys
 from pathlib import Path
 
-from bpfree_common import paths
+from bpfree_common import paths, records
 from bpfree_common.data import datasets
 from bpfree_common.errors import CatalogueError, ParameterError, UserError
-from bpfree_common.papers import catalogue
-from bpfree_common.records import record as records
+from bpfree_common.papers import catalogue, parameters
 from bpfree_common.running import publish
 
 
@@ -92,20 +90,31 @@ def check(options) -> int:
     reports, code = _reports(options), 0
     for slug in _slugs(options):
         entry = catalogue.get(slug)
-        if entry.is_paper and options.profile not in ("quick", *entry.profiles):
-            print(f"{slug}: has no {options.profile} profile")
-            code = code or (2 if options.slugs else 0)
+        if not entry.has(options.profile):
+            if options.slugs:
+                print(f"{slug}: has no {options.profile} profile")
+                code = code or 2
             continue
-        try:
-            reason = records.stale(slug, options.profile, reports)
-        except UserError as error:
-            print(f"{slug}: error: {error}")
-            code = code or error.exit_code
-            continue
-        if reason:
+        word, reason = records.state(slug, options.profile, reports)
+        if word == "stale":
             code = 1
-        print(f"{slug}: {reason or 'up to date'}")
+        said = {"current": "up to date", "confirmed": f"up to date ({reason})"}
+        print(f"{slug}: {said.get(word, reason)}")
     return code
+
+
+def confirm(options) -> int:
+    """Confirm reports that an older commit made; 1 if one could not be confirmed."""
+    from bpfree_common.records import confirmation
+
+    entries = [catalogue.get(s) for s in options.slugs or catalogue.load()]
+    slugs = [e.slug for e in entries if e.has("standard") and not e.reads_records]
+    found = confirmation.confirm(
+        slugs, options.since, _reports(options), "standard", options.jobs, options.remake
+    )
+    for slug, reason in found.items():
+        print(f"{slug}: {f'not confirmed: {reason}' if reason else 'confirmed'}")
+    return 1 if any(found.values()) else 0
 
 
 def compare(options) -> int:
@@ -154,6 +163,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("one", type=Path)
     one.add_argument("two", type=Path)
     one.set_defaults(command=compare)
+    one = commands.add_parser("confirm", help="show that old reports hold for new code")
+    one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")
+    one.add_argument("--since", required=True, help="the commit that made the reports")
+    one.add_argument("--jobs", type=_positive, default=os.cpu_count())
+    one.add_argument("--remake", type=int, default=2, help="reports to make again")
+    one.add_argument("--reports", type=Path, help="folder of reports")
+    one.set_defaults(command=confirm)
     one = commands.add_parser("list", help="list the notebooks")
     one.set_defaults(command=papers)
     return parser
@@ -185,8 +201,8 @@ def _assignment(text: str) -> tuple[str, object]:
     if not equals:
         raise ParameterError(f"{text!r} is not NAME=VALUE")
     try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+        return name, parameters.literal(value)
+    except ValueError:
         return name, value
 
 

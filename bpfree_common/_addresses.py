@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 
+from bpfree_common.records import executed
+
 FORMER = {
     "alignment": "learning.alignment",
     "audit": "former.audit",
@@ -29,7 +31,9 @@ class _Addresses(MetaPathFinder, Loader):
         return ModuleSpec(name, self) if known else None
 
     def exec_module(self, module) -> None:
-        room = FORMER[module.__name__.rpartition(".")[2]]
+        name = module.__name__.rpartition(".")[2]
+        room = FORMER[name]
+        executed.NAMES[name] = ":".join(room.rsplit(".", 1))
         found = vars(import_module(f"bpfree_common.{room}"))
         module.__dict__.update({k: v for k, v in found.items() if k[:2] != "__"})
 

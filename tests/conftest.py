@@ -15,8 +15,9 @@ from bpfree_common import load_rule
 TINY = """
 import json, os
 from pathlib import Path
-from bpfree_common.records import record as records
+from bpfree_common import records
 
+records.start({slug!r})
 Path(os.environ["TINY_PIDS"], str(os.getpid())).touch()
 {body}
 """
@@ -28,8 +29,8 @@ record = {{
     "parameters": {{"number": number, "word": word}}, "seeds": [0], "metrics": [],
     "tuning": {{}}, "curves": {{}}, "cost": {{}}, "audit": {{}}, "identities": [],
     "claims": [], "figures": [], "environment": {{}}, "timing": {{}},
-    "hashes": records.hashes(
-        {slug!r}, {{"number": number, "word": word}}, [], [], "quick"
+    "hashes": records.run_hashes(
+        {slug!r}, {{"number": number, "word": word}}, [], "quick"
     ),
 }}
 print("number", number)
@@ -67,7 +68,7 @@ class Project:
     def add(self, slug: str, body: str = "", finish: bool = True) -> Path:
         """A tiny notebook that runs `body` and then writes its record."""
         cells = [cell(PARAMETERS, "parameters")]
-        cells.append(cell(TINY.format(body=textwrap.dedent(body))))
+        cells.append(cell(TINY.format(slug=slug, body=textwrap.dedent(body))))
         if finish:
             cells.append(cell(FINISH.format(slug=slug)))
         content = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}

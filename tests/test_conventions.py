@@ -10,9 +10,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from bpfree_common import paths
+from bpfree_common import paths, records
 from bpfree_common.papers import catalogue, notebook
-from bpfree_common.records import record as records
 
 ENTRIES = catalogue.load()
 PAPERS = [slug for slug, entry in ENTRIES.items() if entry.is_paper]

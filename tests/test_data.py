@@ -27,7 +27,6 @@ from bpfree_common.data import tasks as data
 from bpfree_common.data.checksum import checksum
 from bpfree_common.errors import DataCorrupted, DataError, DataMissing, UserError
 from bpfree_common.learning.batches import Batches, Executions
-from bpfree_common.papers import catalogue
 
 CONTENT = b"some bytes that were published"
 needs_data = pytest.mark.skipif(
@@ -211,9 +210,7 @@ def test_the_runner_refuses_before_a_kernel_starts_when_data_are_missing(
     where = project.notebooks
     monkeypatch.setattr("bpfree_common.paths.NOTEBOOKS", where)
     monkeypatch.setattr("bpfree_common.paths.CATALOGUE", where / "papers.yaml")
-    catalogue.load.cache_clear()
     assert main(["run", "tiny", "--reports", str(project.reports)]) == 2
-    catalogue.load.cache_clear()
     assert "could not be downloaded" in capsys.readouterr().out
     assert not list(project.pids.iterdir())
 

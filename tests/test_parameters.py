@@ -2,8 +2,9 @@
 
 import pytest
 
+from bpfree_common.__main__ import _assignment
 from bpfree_common.errors import CatalogueError, ParameterError
-from bpfree_common.papers.parameters import parse, resolve
+from bpfree_common.papers.parameters import literal, parse, resolve
 
 CELL = """
 epochs: int = 5  # 1..100 | passes over the data
@@ -46,21 +47,88 @@ def test_a_bad_override_is_refused(override, message):
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("override", "message"),
     [
-        "epochs = 5  # 1..9 | untyped",
-        "epochs: int = five  # 1..9 | not a literal",
-        "epochs: list = [1]  # 1..9 | no scalar",
-        "epochs: int = 5",
-        'name: str = "a"',
-        "import torch",
+        ({"lr": int("9" * 400)}, "lr=inf is out of range"),
+        ({"lr": -int("9" * 400)}, "lr=-inf is out of range"),
+        ({"epochs": int("9" * 400)}, "epochs=9+... is out of range"),
+        ({"epochs": 16**5000}, "epochs=a int too long to print is out of range"),
+        ({"dataset": "d" * 5000}, "dataset='d+... is not one of"),
+        ({"hard": "d" * 5000}, "hard='d+... is a str, but hard takes bool"),
+        ({"e" * 5000: 1}, "unknown parameter 'e+...: choose one of epochs"),
     ],
 )
-def test_a_sloppy_declaration_is_refused(line):
-    with pytest.raises((CatalogueError, ValueError)):
-        parse(line)
+def test_a_huge_value_is_refused_in_a_short_sentence(override, message):
+    with pytest.raises(ParameterError, match=message) as caught:
+        resolve(parse(CELL), override)
+    assert len(str(caught.value)) < 250
 
 
-def test_a_default_outside_its_own_range_is_refused():
-    with pytest.raises(ParameterError, match="epochs=500 is out of range"):
-        parse("epochs: int = 500  # 1..100 | too many")
+def test_the_nearest_name_is_offered():
+    with pytest.raises(ParameterError, match=r"'epoch': did you mean epochs\? .*takes"):
+        resolve(parse(CELL), {"epoch": 3})
+
+
+NO_LITERAL = {
+    "list as key": "{[]: 1}",
+    "dict in set": "{{}}",
+    "100,000 signs": "-" * 100_000 + "1",
+    "5,000 brackets": "[" * 5_000,
+    "5,000 digits": "9" * 5_000,
+    "word": "a..b",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("kind", NO_LITERAL)
+def test_what_is_no_literal_is_a_word_that_is_checked_like_any_other(kind):
+    text = NO_LITERAL[kind]
+    with pytest.raises(ValueError, match="is no literal"):
+        literal(text)
+    assert _assignment(f"lr={text}") == ("lr", text)
+    with pytest.raises(ParameterError, match="is a str, but lr takes float") as caught:
+        resolve(parse(CELL), {"lr": text})
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("epochs = 5  # 1..9 | untyped", "line 2: write `name: type = literal"),
+        ("epochs: int = five  # 1..9 | a name", "line 2: the default of epochs is no"),
+        ("epochs: int = {[]: 1}  # 1..9 | it", "line 2: the default of epochs is no"),
+        ("epochs: list = [1]  # 1..9 | no scalar", "line 2: write `name: type"),
+        ("epochs: int = 5", "line 2: the parameter needs its range"),
+        ("epochs: int = 5  # 1-9 | a dash", "line 2: the parameter needs its range"),
+        ("epochs: int = 5  # a..b | words", "line 2: a..b is no range of numbers"),
+        ("epochs: int = 500  # 1..100 | too many", "line 2: .*=500 is out of range"),
+        ("epochs: int = 5.0  # 1..9 | it", "line 2: .* a float, but epochs takes int"),
+        ('name: str = "a"', "line 2: the parameter needs its range"),
+        ("import torch", "line 2: write `name: type = literal"),
+        ("seed: int = 1  # 0..9 | again", "line 2: seed is declared a second time"),
+        ("<<<<<<< HEAD", "line 2: invalid syntax"),
+        ("epochs: int = (5  # 1..9 | open", "line 2: '\\(' was never closed"),
+        ("    epochs: int = 5  # 1..9 | moved", "line 2: unexpected indent"),
+        ('epochs: int = """5  # 1..9 | open', r"line \d: unterminated"),
+        ("epochs: int = 5\0  # 1..9 | null", "cell"),
+        pytest.param(
+            f"epochs: int = {'-' * 100_000}5  # 1..9 | deep", "cell", id="100,000 signs"
+        ),
+    ],
+)
+def test_a_slip_in_the_cell_is_told_with_notebook_and_line(line, message):
+    with pytest.raises(CatalogueError, match=message) as caught:
+        parse(f"seed: int = 0  # 0..9 | fine\n{line}\n", "N.ipynb, parameters cell")
+    assert str(caught.value).startswith("N.ipynb, parameters cell")
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 200
+
+
+def test_the_values_that_are_allowed_are_shown_as_they_are_written():
+    limits = {name: parameter.limits for name, parameter in parse(CELL).items()}
+    assert limits == {
+        "epochs": "1..100",
+        "lr": "1e-06..1",
+        "dataset": "digits, mnist",
+        "hard": "True, False",
+    }

@@ -50,7 +50,7 @@ def test_an_unknown_notebook_is_refused_with_the_names_that_exist(project):
     project.add("tiny")
     done = project.run("tinny")
     assert done.returncode == 2
-    assert "there is no notebook 'tinny': choose one of tiny" in done.stderr
+    assert "there is no notebook 'tinny': did you mean tiny?" in done.stderr
 
 
 def test_a_good_parameter_reaches_the_notebook(project):

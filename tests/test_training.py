@@ -237,6 +237,29 @@ def test_global_step_counts_steps_so_that_limits_and_checkpoints_work(digits):
     assert loop.global_step == len(digits.y_train) // 64
 
 
+def test_a_hook_before_optimiser_steps_is_called_for_each_and_changes_nothing(digits):
+    class Listener(Callback):
+        heard = 0
+
+        def on_before_optimizer_step(self, trainer, rule, optimizer):
+            self.heard += 1
+
+    class Own(Noisy):
+        heard = 0
+
+        def on_before_optimizer_step(self, optimizer):
+            self.heard += 1
+
+    listener = Listener()
+    plain = fit(make(Noisy), digits, 2, 64)
+    heard = fit(make(Noisy), digits, 2, 64, callbacks=[listener])
+    own = fit(make(Own), digits, 2, 64)
+    assert listener.heard == own.heard == 2 * (len(digits.y_train) // 64)
+    for rule in (heard, own):
+        assert torch.equal(weights(plain), weights(rule))
+        assert rule.global_step == plain.global_step
+
+
 def test_a_rule_with_a_stray_parameter_is_refused_before_training(digits):
     rule = make()
     rule.stray = torch.nn.Parameter(torch.zeros(2))

@@ -13,6 +13,8 @@ LOADERS = dict.fromkeys(("cora", "citeseer", "pubmed"), "tasks.load_graph") | {
     "photo": "scenes.load_photo",
     "nerf-lego": "scenes.load_views",
     "movielens-100k": "ratings.load_ratings",
+    "acoustic-cavity": "cavity.load_cavity",
+    "formants": "cavity.load_formants",
 }
 
 

@@ -23,7 +23,7 @@ import torch
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
-from bpfree_common import paths
+from bpfree_common import paths, records
 from bpfree_common.data.tasks import Data
 from bpfree_common.errors import CatalogueError, ContractError
 from bpfree_common.former import audit as auditing
@@ -33,7 +33,6 @@ from bpfree_common.former import cost as costing
 from bpfree_common.learning import training
 from bpfree_common.learning.rule import LearningRule
 from bpfree_common.papers import catalogue, parameters
-from bpfree_common.records import record as records
 
 BASELINE, FROZEN = "backprop", "frozen"
 
@@ -96,6 +95,7 @@ class Study:
         self._start = time.perf_counter()
         self.slug = slug
         self.entry = catalogue.get(slug)
+        records.start(slug)
         declared = self.entry.declared()
         given = {name: namespace[name] for name in declared if name in namespace}
         self.parameters = parameters.resolve(declared, given)
@@ -414,8 +414,8 @@ class Study:
             "claims": [asdict(c) for c in self._claims.values()],
             "figures": self._figures,
             "environment": environment(),
-            "hashes": records.hashes(
-                self.slug, self.parameters, self._modules(), self._data, self.profile
+            "hashes": records.run_hashes(
+                self.slug, self.parameters, self._data, self.profile
             ),
             "timing": timing,
         }

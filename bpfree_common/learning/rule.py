@@ -10,6 +10,11 @@ import copy
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,6 +44,7 @@ class LearningRule(L.LightningModule):
         self.steps_taken = 0  # training steps before the one that is going on
         self.history: list[dict] = []  # one row per epoch
         self.row: dict = {}  # what is known of the current epoch
+        self._listened = True  # see `_step_optimizer`
         self._logged: list[dict] = []
         self._scored: list[Tensor] = []
 
@@ -111,19 +117,17 @@ class LearningRule(L.LightningModule):
         one = not isinstance(batch, Execution)
         batches, first = ([batch], batch_idx) if one else (batch.batches, batch.first)
         before = self.current_epoch * self.steps_per_epoch
+        seed = step_seed(self.seed, self.current_epoch, 0) + 7_919 * self.global_rank
+        cuda = self.device.type == "cuda"
         for index, each in enumerate(batches, first):
-            self.steps_taken = before + index
-            self._seed_step(index)
+            # `nn.Module.__setattr__` takes longer than all else in this loop
+            object.__setattr__(self, "steps_taken", before + index)
+            # keyed by step, so that a resumed run equals an uninterrupted one;
+            # `torch.manual_seed` would format three stack traces for absent devices
+            torch.default_generator.manual_seed(seed + index)
+            if cuda:
+                torch.cuda.manual_seed(seed + index)
             self.step(each)
-
-    def _seed_step(self, index: int) -> None:
-        """Key randomness by step, so that a resumed run equals an uninterrupted one."""
-        seed = step_seed(self.seed, self.current_epoch, index)
-        seed += 7_919 * self.global_rank
-        # `torch.manual_seed` would format three stack traces for absent devices
-        torch.default_generator.manual_seed(seed)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
 
     def step(self, batch) -> None:
         """One training step: zero, credit, average across ranks, step, schedule.
@@ -134,13 +138,36 @@ class LearningRule(L.LightningModule):
         optimizers = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.optimizer.zero_grad(set_to_none=True)
         self._logged.append(self.credit(batch))
         if self.trainer.world_size > 1:
             self._average_credit()
         for optimizer in optimizers:
-            optimizer.step()
+            self._step_optimizer(optimizer)
         self._schedule("step")
+
+    def _step_optimizer(self, optimizer: LightningOptimizer) -> None:
+        """`optimizer.step()`, without the calls around it when nothing listens to them.
+
+        Lightning's own takes as long as half the backward pass of a small network. What
+        counts the steps, for `global_step` and checkpoints, stays.
+        """
+        if self._listened:
+            optimizer.step()
+            return
+        optimizer._on_before_step()
+        optimizer.optimizer.step()
+        optimizer._on_after_step()
+
+    def on_fit_start(self) -> None:
+        """Lightning's hook: does precision or a hook take part in optimiser steps?"""
+        plain = type(self.trainer.precision_plugin) is Precision
+        plain &= isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+        hook = "on_before_optimizer_step"
+        heard = is_overridden(hook, self) or any(
+            is_overridden(hook, callback, Callback) for callback in self.trainer.callbacks
+        )
+        self._listened = heard or not plain
 
     @property
     def steps_per_epoch(self) -> int:

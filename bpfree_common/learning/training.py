@@ -21,7 +21,7 @@ from bpfree_common.learning.cooling import Cooling
 from bpfree_common.learning.rule import LearningRule
 
 EVALUATION_BATCH = 2_000  #: samples per slice when a metric is computed
-STEPS_PER_EXECUTION = 32  #: training steps that Lightning starts at once
+STEPS_PER_EXECUTION = 128  #: training steps that Lightning starts at once
 
 
 @dataclass

@@ -5,14 +5,15 @@ collection itself (overview, template) have no family and stand beside the catal
 """
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
 
 from bpfree_common import paths
-from bpfree_common.errors import CatalogueError
-from bpfree_common.papers import notebook, parameters
+from bpfree_common.errors import CatalogueError, choices, short
+from bpfree_common.papers import claims, notebook, parameters
+from bpfree_common.papers.claims import ClaimEntry
 
 PROFILES = ("quick", "standard", "paper")
 
@@ -34,7 +35,9 @@ FAMILIES = {
 class Entry:
     """One notebook of the collection and what its paper says of itself.
 
-    control: the arm that says what is reached without the rule's learning.
+    control: the arm that says what is reached without the rule's learning. claims: the
+    text of each; `declared_claims` holds the rest. headline: the paper's own numbers, a
+    row each; `unverified: true` marks one that nobody here could read at its source.
     """
 
     slug: str
@@ -61,9 +64,26 @@ class Entry:
         return paths.NOTEBOOKS / (self.family or "") / f"{self.slug}.ipynb"
 
     @property
+    def declared_claims(self) -> dict[str, ClaimEntry]:
+        """The claims with all that is declared of them, in the order of the file.
+
+        A claim that is declared by its text alone has no source and no band.
+        """
+        declared = vars(self).get("_declared", {})
+        where = f"papers.yaml, {self.slug}"
+        return {
+            name: claims.claim(where, name, declared.get(name, text))
+            for name, text in self.claims.items()
+        }
+
+    @property
     def is_paper(self) -> bool:
         """Whether this is a paper's notebook, not a page of the collection."""
         return self.family is not None
+
+    def has(self, profile: str) -> bool:
+        """Whether a report at `profile` is expected of this notebook."""
+        return profile == "quick" or self.reads_records or profile in self.profiles
 
     def declared(self) -> dict[str, parameters.Parameter]:
         """The parameters that the notebook declares."""
@@ -83,7 +103,7 @@ class Entry:
         """
         if profile not in PROFILES:
             raise CatalogueError(
-                f"there is no profile {profile!r}: choose one of {', '.join(PROFILES)}"
+                f"there is no profile {short(profile)}: {choices(profile, PROFILES)}"
             )
         if self.reads_records:
             return {"profile": profile}
@@ -94,36 +114,115 @@ class Entry:
         return self.profiles[profile]
 
 
-@cache
 def load(path: Path | None = None) -> dict[str, Entry]:
-    """All entries by slug, in the order of the file. Raises CatalogueError."""
+    """All entries by slug, in the order of the file. Raises CatalogueError.
+
+    Read anew when the file has changed: a running kernel sees a new entry.
+    """
     path = path or paths.CATALOGUE
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        found = path.stat()
+        return _load(path, found.st_mtime_ns, found.st_size)
     except FileNotFoundError:
         raise CatalogueError(
             f"there is no catalogue at {path}: run inside a checkout of the project"
         ) from None
-    except yaml.YAMLError as error:
-        raise CatalogueError(f"{path.name} is not valid YAML: {error}") from None
+    except OSError as error:
+        raise CatalogueError(f"{path} cannot be read: {error.strerror}") from None
+
+
+@lru_cache(maxsize=8)
+def _load(path: Path, mtime: int, size: int) -> dict[str, Entry]:
+    """The entries of the file as it was at `mtime`, when it had `size` bytes."""
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), _OnceLoader) or {}  # noqa: S506
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        problem = error.problem or error.context
+        raise CatalogueError(f"{path.name}{line} is not valid YAML: {problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise CatalogueError(f"{path.name} is not valid YAML: {reason}") from None
+    if not isinstance(raw, dict):
+        raise CatalogueError(
+            f"{path.name} holds a {type(raw).__name__}, not one entry per notebook"
+        )
     return {slug: _entry(slug, fields) for slug, fields in raw.items()}
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML without code, and without a second entry that silently replaces the first."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} stands here twice", key.start_mark
+                )
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
 
 
 def get(slug: str) -> Entry:
     """The entry of `slug`. Raises CatalogueError naming the nearest slugs."""
     entries = load()
-    if slug not in entries:
-        raise CatalogueError(
-            f"there is no notebook {slug!r}: choose one of {', '.join(entries)}"
-        )
-    return entries[slug]
+    if slug in entries:
+        return entries[slug]
+    for path in paths.NOTEBOOKS.rglob("*.ipynb"):
+        if path.stem == slug:
+            raise CatalogueError(
+                f"{path.name} has no entry in papers.yaml: add "
+                f"`{slug}: {{title: ..., short: ..., family: {path.parent.name}}}` there"
+            )
+    raise CatalogueError(f"there is no notebook {short(slug)}: {choices(slug, entries)}")
 
 
 def _entry(slug: str, fields: dict) -> Entry:
+    where = f"papers.yaml, {slug}"
+    if not isinstance(slug, str) or not isinstance(fields, dict):
+        raise CatalogueError(f"{where}: write `name_of_the_notebook: {{title: ...}}`")
+    _check_types(where, fields)
+    given = {n: claims.plain(claim) for n, claim in fields.get("claims", {}).items()}
+    texts = {name: claims.text(where, name, claim) for name, claim in given.items()}
     try:
-        entry = Entry(slug=slug, **fields)
+        entry = Entry(slug=slug, **fields | ({"claims": texts} if given else {}))
     except TypeError as error:
-        raise CatalogueError(f"papers.yaml, {slug}: {error}") from None
+        raise CatalogueError(f"{where}: {error}") from None
     if entry.family is not None and entry.family not in FAMILIES:
-        raise CatalogueError(f"papers.yaml, {slug}: unknown family {entry.family!r}")
+        raise CatalogueError(
+            f"{where}: unknown family {entry.family!r}: {choices(entry.family, FAMILIES)}"
+        )
+    mappings = {name: claim for name, claim in given.items() if isinstance(claim, dict)}
+    if mappings:  # only then: the hash of an entry is that of its attributes
+        object.__setattr__(entry, "_declared", mappings)
+    entry.declared_claims  # noqa: B018 (a slip is told now, not when a study ends)
     return entry
+
+
+def _check_types(where: str, fields: dict) -> None:
+    """Refuse a field that holds another kind of thing than it should."""
+    for name, value in fields.items():
+        kinds = _KINDS.get(name)
+        if kinds and not isinstance(value, kinds):
+            wanted = " or ".join(kind.__name__ for kind in kinds)
+            raise CatalogueError(
+                f"{where}: {name} is a {type(value).__name__}, not a {wanted}"
+            )
+    for row in fields.get("headline", []):
+        if not isinstance(row, dict):
+            raise CatalogueError(f"{where}: a row of headline is no mapping")
+        if not isinstance(row.get("unverified", False), bool):
+            raise CatalogueError(f"{where}: unverified is true or left out")
+
+
+_NONE = type(None)
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("title", "short", "venue", "arxiv", "code", "idea"), (str,)),
+    **dict.fromkeys(("authors", "headline", "builds_on", "compare_with"), (list,)),
+    **dict.fromkeys(("claims", "profiles"), (dict,)),
+    "family": (str, _NONE),
+    "year": (int, _NONE),
+    "control": (str,),
+    "reads_records": (bool,),
+}

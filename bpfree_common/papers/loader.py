@@ -1,4 +1,7 @@
-"""A notebook as a module: the cells tagged `rule`, importable and with tracebacks.
+"""A notebook as a module: its rule cells, importable and with tracebacks.
+
+Rule cells are those tagged `rule` and, where speed needs another form of the rule that
+an identity proves equal, those tagged `fast`; they run in notebook order.
 
 A rule that builds on another paper's takes it from that paper's notebook::
 
@@ -11,7 +14,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from bpfree_common.errors import CatalogueError
+from bpfree_common.errors import CatalogueError, IdentityFailed
 from bpfree_common.papers import catalogue, notebook
 
 PREFIX = "bpfree_papers"
@@ -31,9 +34,10 @@ def build(path: Path, name: str, replace: tuple[str, str] | None = None) -> Modu
 
     replace: (old, new) text, applied to the rule cells; `old` must occur exactly once.
     """
-    cells = notebook.tagged(notebook.read(path), "rule")
-    if not cells:
+    content = notebook.read(path)
+    if not notebook.tagged(content, "rule"):
         raise CatalogueError(f"{path} has no code cell tagged 'rule'")
+    cells = notebook.tagged(content, *notebook.RULE)
     if replace is not None:
         cells = _replaced(cells, *replace, path)
     module = ModuleType(name, f"Rule cells of {path.name}")
@@ -48,8 +52,28 @@ def build(path: Path, name: str, replace: tuple[str, str] | None = None) -> Modu
 
 
 def run_checks(path: Path, module: ModuleType) -> None:
-    """Run the cells tagged `check` in `module`, which then must hold only the rule."""
-    run_cells(notebook.tagged(notebook.read(path), "check"), path, module)
+    """Run the cells tagged `check` in `module`, which then must hold only the rule.
+
+    All of them run. Raises IdentityFailed naming every identity that fails; a cell may
+    end at its first. What else goes wrong in a cell is raised at once, unless an
+    identity failed before it: then the cell may want what an unfinished one defines.
+    """
+    failed: list[Exception] = []
+    for cell in notebook.tagged(notebook.read(path), "check"):
+        try:
+            run_cells([cell], path, module)
+        except IdentityFailed as error:
+            failed.append(error)
+        except Exception as error:
+            if not failed:
+                raise
+            failed.append(_DidNotRun(f"cell {cell[0]} did not run ({error!r})"))
+    if failed:
+        raise IdentityFailed("; ".join(map(str, failed))) from failed[0]
+
+
+class _DidNotRun(Exception):
+    """A check cell broke after an identity had failed."""
 
 
 def run_cells(cells: list[tuple[int, str]], path: Path, module: ModuleType) -> None:

@@ -1,11 +1,9 @@
 """Notebooks as data: reading, tagged cells, content hashes, the canonical form."""
 
-import ast
 import copy
 import hashlib
 import json
 import re
-from functools import cache
 from pathlib import Path
 
 from bpfree_common.errors import CatalogueError
@@ -13,15 +11,26 @@ from bpfree_common.errors import CatalogueError
 #: Outputs of cells with these tags depend on the clock and are never compared.
 TIMING = "timing"
 
+#: Cells with these tags make up a rule's module: the plain rule, and its fast form.
+RULE = ("rule", "fast")
+
 
 def read(path: Path) -> dict:
     """The notebook at `path` as a dict. Raises CatalogueError when unreadable."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        sound = all({"cell_type", "source"} <= set(cell) for cell in content["cells"])
     except FileNotFoundError:
         raise CatalogueError(f"there is no notebook at {path}") from None
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise CatalogueError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, too deep
         raise CatalogueError(f"{path} is not a notebook: {error}") from None
+    except (TypeError, KeyError):
+        sound = False
+    if not sound:
+        raise CatalogueError(f"{path} is not a notebook: it holds no list of cells")
+    return content
 
 
 def source(cell: dict) -> str:
@@ -35,12 +44,12 @@ def tags(cell: dict) -> list[str]:
     return cell.get("metadata", {}).get("tags", [])
 
 
-def tagged(notebook: dict, tag: str) -> list[tuple[int, str]]:
-    """(index, source) of every code cell that carries `tag`."""
+def tagged(notebook: dict, *wanted: str) -> list[tuple[int, str]]:
+    """(index, source) of every code cell with one of the tags, in notebook order."""
     return [
         (index, source(cell))
         for index, cell in enumerate(notebook["cells"])
-        if cell["cell_type"] == "code" and tag in tags(cell)
+        if cell["cell_type"] == "code" and not set(wanted).isdisjoint(tags(cell))
     ]
 
 
@@ -56,33 +65,18 @@ def parameters_source(path: Path) -> str:
 
 def content_hash(path: Path) -> str:
     """SHA-256 of what a reader sees in the source: types, tags and text of the cells."""
-    cells = [[c["cell_type"], tags(c), source(c)] for c in read(path)["cells"]]
-    return digest(cells)
+    return cells_hash(read(path)["cells"])
+
+
+def cells_hash(cells: list[dict]) -> str:
+    """SHA-256 of the types, tags and text of some cells."""
+    return digest([[c["cell_type"], tags(c), source(c)] for c in cells])
 
 
 def digest(value) -> str:
     """SHA-256 of the canonical JSON form of `value`, shortened to 32 hex digits."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-@cache
-def module_hash(path: Path) -> str:
-    """Hash of a module's syntax tree: comments, docstrings and layout do not count."""
-    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_docstring(body[0]):
-            node.body = body[1:]
-    return digest(ast.dump(tree))
-
-
-def _is_docstring(node) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
 
 
 def canonical(notebook: dict) -> dict:
@@ -103,6 +97,16 @@ def canonical(notebook: dict) -> dict:
                 _canonical_output(o) for o in joined(outputs) if o.get("name") != "stderr"
             ]
     return clean
+
+
+def uncompared(notebook: dict) -> list:
+    """The outputs that `canonical` leaves out: those of timing cells, and of stderr."""
+    left = []
+    for cell in notebook["cells"]:
+        outputs = joined(cell.get("outputs", []))
+        timed = TIMING in tags(cell)
+        left.append([o for o in outputs if timed or o.get("name") == "stderr"])
+    return left
 
 
 def joined(outputs: list[dict]) -> list[dict]:

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+from bpfree_common import records
+from bpfree_common.data import datasets
 from bpfree_common.papers import notebook
-from bpfree_common.records import record as records
 
 
 def differences(one: Path, two: Path) -> list[str]:
@@ -24,7 +25,14 @@ def differences(one: Path, two: Path) -> list[str]:
 def _report(folder: Path, slug: str) -> tuple[dict, dict]:
     executed = json.loads((folder / f"{slug}.ipynb").read_text())
     record = json.loads((folder / records.NAME).read_text())
+    record["figures"] = [record["figures"], _figures(folder)]
     return notebook.canonical(executed), records.canonical(record)
+
+
+def _figures(folder: Path) -> dict[str, str]:
+    """SHA-256 of every figure file beside a report."""
+    files = sorted((folder / "figures").glob("*"))
+    return {file.name: datasets.sha256(file) for file in files}
 
 
 def _report_differences(a: tuple[dict, dict], b: tuple[dict, dict]) -> list[str]:

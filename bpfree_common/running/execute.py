@@ -15,8 +15,8 @@ from pathlib import Path
 
 import fastjsonschema
 
+from bpfree_common import records
 from bpfree_common.papers import notebook
-from bpfree_common.records import record as records
 from bpfree_common.running import engine, processes, publish
 from bpfree_common.running.failures import failure
 
@@ -66,6 +66,7 @@ def run_job(job: dict, folder: Path, seed=None) -> dict:
         keep_failed(executed, Path(job["failed"]))
         return error
     clean(executed)
+    records.seal(report / records.NAME, executed)
     publish.publish(report, Path(job["final"]))
     return {"ok": True}
 

@@ -6,11 +6,10 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpfree_common import progress
+from bpfree_common import progress, records
 from bpfree_common.data import datasets
 from bpfree_common.errors import DataError, UserError
 from bpfree_common.papers import catalogue, notebook
-from bpfree_common.records import record as records
 from bpfree_common.running import execute
 
 CUSTOM = "custom"

@@ -18,8 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bpfree_common import records
 from bpfree_common.errors import ReportError
-from bpfree_common.records import record as records
 from bpfree_common.running import owner
 
 STAGING = ".staging"

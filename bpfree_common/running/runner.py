@@ -16,8 +16,8 @@ import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from bpfree_common import records
 from bpfree_common.papers import catalogue
-from bpfree_common.records import record as records
 from bpfree_common.running import execute, processes, publish, scratch
 from bpfree_common.running.environment import environment
 from bpfree_common.running.failures import failure

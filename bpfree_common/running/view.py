@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from bpfree_common import records
 from bpfree_common.papers import catalogue
-from bpfree_common.records import record as records
 
 
 class View:

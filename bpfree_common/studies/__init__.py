@@ -11,7 +11,15 @@ _HOME = {
     "estimate": "statistics",
     "paired": "statistics",
 }
-_MODULES = ("claims", "figures", "images", "overview", "schematics", "statistics", "tables")
+_MODULES = (
+    "claims",
+    "figures",
+    "images",
+    "overview",
+    "schematics",
+    "statistics",
+    "tables",
+)
 __all__ = sorted([*_HOME, *_MODULES])
 
 

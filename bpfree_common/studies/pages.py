@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from bpfree_common import paths
+from bpfree_common import paths, records
+from bpfree_common.errors import ReportError
 from bpfree_common.papers import catalogue, notebook
-from bpfree_common.records import record as records
 from bpfree_common.studies import claims, figures
 
 BASELINE = "backprop"
@@ -85,8 +85,9 @@ def staleness(profile: str) -> pd.DataFrame:
     rows = {}
     for entry in catalogue.load().values():
         if entry.is_paper:
-            reason = records.stale(entry.slug, profile)
-            rows[entry.short] = {"notebook": entry.slug, "state": reason or "up to date"}
+            word, reason = records.state(entry.slug, profile)
+            shown = {"current": "up to date", "confirmed": f"confirmed: {reason}"}
+            rows[entry.short] = {"notebook": entry.slug, "state": shown.get(word, reason)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -256,4 +257,4 @@ def figure_png(
             about = output.get("metadata", {}).get("image/png", {})
             if about.get("alt") == shown["caption"]:
                 return base64.b64decode("".join(output["data"]["image/png"]))
-    raise records.ReportError(f"the report of {slug} lacks its figure {shown['name']!r}")
+    raise ReportError(f"the report of {slug} lacks its figure {shown['name']!r}")

@@ -2,10 +2,12 @@
 
 import math
 import platform
+import sys
 
 import numpy as np
 import torch
 
+from bpfree_common import records
 from bpfree_common.learning import training
 from bpfree_common.studies import identities
 
@@ -27,7 +29,14 @@ def environment() -> dict:
         "threads": torch.get_num_threads(),
         "device": gpu or "cpu",
         "matmul_precision": torch.get_float32_matmul_precision(),
+        **records.surroundings(),
     }
+
+
+def laboratory() -> list[str]:
+    """Modules of the laboratory that are loaded, as "room.module"."""
+    prefix = "bpfree_common."
+    return sorted(m.removeprefix(prefix) for m in sys.modules if m.startswith(prefix))
 
 
 def identities_held() -> list[dict]:

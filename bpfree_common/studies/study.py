@@ -22,7 +22,7 @@ from bpfree_common.data import Data
 from bpfree_common.data.loading import load
 from bpfree_common.errors import CatalogueError, ContractError
 from bpfree_common.learning import training
-from bpfree_common.papers import catalogue, parameters
+from bpfree_common.papers import catalogue, notebook, parameters
 from bpfree_common.studies import (
     cards,
     claims,
@@ -34,7 +34,12 @@ from bpfree_common.studies import (
 )
 from bpfree_common.studies.comparison import Comparison
 from bpfree_common.studies.measurements import Measurements
-from bpfree_common.studies.recording import environment, finite_columns, identities_held
+from bpfree_common.studies.recording import (
+    environment,
+    finite_columns,
+    identities_held,
+    laboratory,
+)
 
 BASELINE, TEXTBOOK, FROZEN = "backprop", "textbook", "frozen"
 _FIRST_SCREEN = "what-we-found"
@@ -57,6 +62,7 @@ class Study(Measurements):
         torch.set_flush_denormal(True)
         super().__init__()
         self._start = time.perf_counter()
+        records.start(slug)
         self.slug = slug
         self.entry = catalogue.get(slug)
         declared = self.entry.declared()
@@ -241,7 +247,10 @@ class Study(Measurements):
     @cached_property
     def checkpoints(self) -> Path:
         """Where an interrupted run of this very study goes on from."""
-        key = records.run_key(self.slug, self.parameters)
+        now = records.hashes(
+            self.slug, self.parameters, laboratory(), self._data, self.profile
+        )
+        key = notebook.digest(now)[:12]
         return paths.cache() / "checkpoints" / f"{self.slug}-{key}"
 
     def tuned(self, arm: str) -> tuning.Tuned:
@@ -375,7 +384,7 @@ class Study(Measurements):
             "budget": self._budget,
             "figures": self._figures,
             "environment": environment(),
-            "hashes": records.hashes_of_run(
+            "hashes": records.run_hashes(
                 self.slug, self.parameters, self._data, self.profile
             ),
             "timing": timing,

@@ -1,0 +1,171 @@
+"""Confirming a report that an older laboratory made, instead of making it again.
+
+A report is confirmed when the quick run of its notebook comes out the same, bit for bit,
+on the laboratory that made it and on today's, and that quick run executed every changed
+function that the report's own run may execute (see `coverage`). Both laboratories are
+commits, so that anybody can do it again. Some reports are remade as a sample: one that
+comes out differently revokes every confirmation between the two commits. Times do not
+count: a confirmed report shows the times of the laboratory that made it.
+"""
+
+import datetime
+import random
+from pathlib import Path
+
+from bpfree_common import paths
+from bpfree_common.errors import ReportError, UserError
+from bpfree_common.papers import catalogue, notebook
+from bpfree_common.records import integrity, provenance, record, replay
+from bpfree_common.records.coverage import Changes
+
+NAME = "confirmed.json"
+
+#: What every run executes, though records before scheme 2 do not list it.
+ALWAYS = ("datasets", "loader", "parameters")
+
+
+def load(slug: str, profile: str, reports: Path | None = None) -> dict | None:
+    """The confirmation beside a report, or None. Raises ReportError if it is broken."""
+    return read(record.folder(slug, profile, reports) / NAME)
+
+
+def read(path: Path) -> dict | None:
+    """The confirmation at `path`, checked; None if there is none. Raises ReportError."""
+    if not path.is_file():
+        return None
+    return record.read(path, "confirmation.schema.json")
+
+
+def sentence(confirmed: dict) -> str:
+    """What a page says of a confirmed report."""
+    old, new = confirmed["old"]["revision"][:7], confirmed["new"]["revision"][:7]
+    return f"made by {old}, shown on {confirmed['date']} to be the same by {new}"
+
+
+def belongs(confirmed: dict, slug: str, profile: str, reports: Path | None) -> bool:
+    """Whether a confirmation is of this very report."""
+    folder = record.folder(slug, profile, reports)
+    found = record.load(slug, profile, reports)
+    executed = notebook.read(folder / f"{slug}.ipynb")
+    return (confirmed["slug"], confirmed["profile"]) == (slug, profile) and confirmed[
+        "belongs_to"
+    ] == integrity.digests(found, executed)
+
+
+def confirm(
+    slugs: list[str],
+    since: str,
+    reports: Path | None = None,
+    profile: str = "standard",
+    jobs: int = 2,
+    remake: int = 2,
+) -> dict[str, str | None]:
+    """Confirm the reports of `slugs`, made by the commit `since`, for today's commit.
+
+    Returns slug -> None if it is confirmed now, else why not. remake: how many of the
+    confirmed reports are made again at `profile` as a sample. Raises ReportError when
+    what a run reads has changes that are not committed.
+    """
+    if replay.git("status", "--porcelain", "--", *replay.PARTS):
+        raise ReportError("commit your changes first: a confirmation is between commits")
+    reports = reports or paths.reports()
+    old, new = replay.revision(since), replay.revision("HEAD")
+    held = replay.up_to_date(old, slugs, profile, reports)
+    tried = [slug for slug in slugs if slug in held]
+    folders = [replay.reports(commit, tried, jobs) / "quick" for commit in (old, new)]
+    found: dict[str, str | None] = {}
+    for slug in slugs:
+        if slug not in held:
+            found[slug] = f"{old[:7]} itself does not call this report up to date"
+            continue
+        try:
+            found[slug] = _confirm(slug, profile, reports, (old, new), folders)
+        except UserError as error:
+            found[slug] = str(error)
+    return found | _sample(found, profile, reports, (old, new), jobs, remake)
+
+
+def _confirm(slug, profile, reports: Path, commits, folders) -> str | None:
+    """Confirm one report; None, or why not."""
+    old, new = commits
+    if not _same_notebooks(slug, old, new):
+        return "its notebook, or one it builds on, has changed"
+    if different := replay.differences(*(folder / slug for folder in folders)):
+        return f"quick differs: {', '.join(different[:4])}"
+    made = record.load(slug, profile, reports)
+    quick = record.read(folders[1] / slug / record.NAME)
+    if packages := _other_packages(old, quick["hashes"]["lock"]):
+        return f"other packages: {', '.join(packages)}"
+    before, after = (_counted(replay.laboratory(c)) for c in commits)
+    changes = Changes(before, after, quick["hashes"]["laboratory"])
+    if untested := changes.untested(_listed(made["hashes"], before)):
+        more = f" and {len(untested) - 3} more" if len(untested) > 3 else ""
+        return f"changed, and not executed by quick: {', '.join(untested[:3])}{more}"
+    executed = notebook.read(record.folder(slug, profile, reports) / f"{slug}.ipynb")
+    kept = {k: quick["hashes"][k] for k in ("notebook", "builds_on", "names", "lock")}
+    value = {
+        "schema": 1,
+        "slug": slug,
+        "profile": profile,
+        "belongs_to": integrity.digests(made, executed),
+        "old": {"revision": old, "trees": replay.trees(old)},
+        "new": {"revision": new, "trees": replay.trees(new)},
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "environment": quick["environment"],
+        "hashes": kept | {"laboratory": changes.watched},
+    }
+    record.validator("confirmation.schema.json")(value)
+    record.write_json(value, record.folder(slug, profile, reports) / NAME)
+    return None
+
+
+def _same_notebooks(slug: str, old: str, new: str) -> bool:
+    entry = catalogue.get(slug)
+    entries = [entry, *map(catalogue.get, entry.builds_on)]
+    places = [f"notebooks/{e.path.relative_to(paths.NOTEBOOKS)}" for e in entries]
+    pairs = ((replay.file(old, p), replay.file(new, p)) for p in places)
+    return all(replay.same_source(*pair) for pair in pairs)
+
+
+def _counted(laboratory: dict) -> dict:
+    """Without the modules that cannot change a result, in the old or the new layout."""
+    rooms = {each.rpartition(".")[2] for each in provenance.PLUMBING} | {"processes"}
+    return {
+        module: units
+        for module, units in laboratory.items()
+        if module and provenance.counts(module) and module not in rooms
+    }
+
+
+def _listed(hashes: dict, before: dict) -> dict[str, set[str] | None]:
+    """Old module -> units the report's run executed, or None for all of the module's."""
+    listed: dict[str, set[str] | None] = {}
+    if hashes.get("scheme") == 2:
+        listed = {module: set(units) for module, units in hashes["laboratory"].items()}
+    else:
+        listed = dict.fromkeys([*hashes["laboratory"], *ALWAYS])
+    return {module: units for module, units in listed.items() if module in before}
+
+
+def _other_packages(old: str, used: dict[str, str]) -> list[str]:
+    """Packages that the run used and that the old commit pins to another version."""
+    pins = provenance.pinned(replay.file(old, "requirements.lock").splitlines())
+    return [name for name, version in used.items() if pins.get(name) != version]
+
+
+def _sample(found, profile, reports: Path, commits, jobs: int, remake: int) -> dict:
+    """Make some confirmed reports again; revoke all if one comes out differently."""
+    confirmed = sorted(slug for slug, reason in found.items() if reason is None)
+    chosen = random.Random(commits[1]).sample(confirmed, min(remake, len(confirmed)))
+    if not chosen:
+        return {}
+    folder = replay.reports(commits[1], chosen, jobs, profile)
+    for slug in chosen:
+        again = folder / profile / slug
+        made = record.folder(slug, profile, reports)
+        if different := replay.differences(made, again):
+            for each in confirmed:
+                (record.folder(each, profile, reports) / NAME).unlink(missing_ok=True)
+            words = f"revoked: {slug}, remade, differs ({', '.join(different[:3])})"
+            return dict.fromkeys(confirmed, words)
+    return {}

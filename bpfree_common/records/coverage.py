@@ -1,0 +1,84 @@
+"""Which changes of a laboratory a quick run has put to the test, and which it has not.
+
+The argument: a run is deterministic, so two laboratories give different results only
+through a changed unit that the run executes. If a quick run executed every changed unit
+that the standard run may execute, and nothing came out differently, the change is taken
+to be harmless. A unit that is gone needs no test of its own: whoever called it has
+changed too, and is asked for. A changed constant or class is tested when everything that
+names it is. What this cannot see are branches that only large runs take; for them a
+confirmation remakes some reports (see `confirmation`).
+"""
+
+from bpfree_common.records.units import Units
+
+Laboratory = dict[str, Units]  #: module -> its units
+
+
+class Changes:
+    """The old and the new laboratory, and what a run on the new one executed."""
+
+    def __init__(self, old: Laboratory, new: Laboratory, run: dict[str, dict[str, str]]):
+        self.old, self.new, self.run = old, new, run
+        self.watched: dict[str, dict[str, str]] = {m: dict(u) for m, u in run.items()}
+
+    def untested(self, listed: dict[str, set[str] | None]) -> list[str]:
+        """Changed units that the standard run may execute but the quick one has not.
+
+        listed: old module -> its units that the standard run executed, or None if only
+        the module is known. Unchanged units are added to `watched` where they now are.
+        """
+        found = []
+        for module, executed in listed.items():
+            units = self.old.get(module)
+            if units is None:
+                continue
+            for name, digest in units.functions.items():
+                if executed is None or name in executed:
+                    found += self._function(module, name, digest)
+            for name, digest in units.bindings.items():
+                found += self._binding(module, name, digest, listed)
+        return sorted(set(found))
+
+    def _function(self, module: str, name: str, digest: str) -> list[str]:
+        if self._unchanged(name, digest) or self._ran(name) or not self._has(name):
+            return []
+        return [f"{module}.{name}"]
+
+    def _binding(self, module: str, name: str, digest: str, listed) -> list[str]:
+        if digest.startswith("import ") or self._unchanged(name, digest):
+            return []
+        if name == "":
+            return [f"{module}, outside its functions"]
+        word = name.rpartition(".")[2].partition("[")[0]
+        return [
+            place
+            for other in listed
+            for user, digest_of_user in self.old[other].functions.items()
+            if other in self.old and word in self.old[other].words[user]
+            for place in self._user(other, user, digest_of_user)
+        ]
+
+    def _user(self, module: str, name: str, digest: str) -> list[str]:
+        """A function that names something changed: it must have run, or be gone."""
+        if self._ran(name) or not self._has(name):
+            return []
+        return [f"{module}.{name}"]
+
+    def _unchanged(self, name: str, digest: str) -> bool:
+        """Whether the new laboratory has this very unit; if so it is watched there."""
+        having = [m for m, units in self.new.items() if name in units.all]
+        loaded = [m for m in having if m in self.run]
+        same = [m for m in loaded or having if self.new[m].all[name] == digest]
+        for module in same:
+            self.watched.setdefault(module, {})[name] = digest
+        return bool(same)
+
+    def _ran(self, name: str) -> bool:
+        return any(
+            name in done and name in self.new[module].functions
+            for module, done in self.run.items()
+            if module in self.new
+        )
+
+    def _has(self, name: str) -> bool:
+        return any(name in units.all for units in self.new.values())

@@ -1,0 +1,138 @@
+"""Whether a report still holds: `current`, `confirmed` or `stale`, and why."""
+
+from pathlib import Path
+
+from bpfree_common.data import datasets
+from bpfree_common.errors import UserError
+from bpfree_common.papers import catalogue, notebook
+from bpfree_common.records import integrity, provenance, record
+from bpfree_common.records.moves import laboratory_changes, shortened
+
+CURRENT, CONFIRMED, STALE = "current", "confirmed", "stale"
+
+#: How many threads a report is made with; others change the last digits.
+THREADS = 1
+
+#: What a notebook shows of its entry; profiles count through the parameters.
+SHOWN = (
+    *("slug", "title", "short", "family", "authors", "year", "venue", "arxiv", "code"),
+    *("idea", "headline", "claims", "builds_on", "compare_with", "control"),
+    "reads_records",
+)
+
+
+def state(slug: str, profile: str, reports: Path | None = None) -> tuple[str, str | None]:
+    """(word, reason) of a report: the word is `current`, `confirmed` or `stale`.
+
+    The reason is None for a current report. A confirmed one was made by another state of
+    the laboratory, which gave the same results as today's (see `confirmation`). A
+    damaged record or notebook is no error here: it is stale, and the reason says so.
+    """
+    if not record.folder(slug, profile, reports).exists():
+        return STALE, "there is no report"
+    try:
+        broken = integrity.problems(slug, profile, reports)
+        if broken:
+            return STALE, broken[0]
+        return _judged(slug, profile, reports)
+    except UserError as error:
+        return STALE, str(error)
+
+
+def stale(slug: str, profile: str, reports: Path | None = None) -> str | None:
+    """Why the report of `slug` must be run again, or None if it holds."""
+    word, reason = state(slug, profile, reports)
+    return reason if word == STALE else None
+
+
+def _judged(slug: str, profile: str, reports: Path | None) -> tuple[str, str | None]:
+    from bpfree_common.records import confirmation  # which runs `state` itself
+
+    found = record.load(slug, profile, reports)
+    threads = found["environment"].get("threads", THREADS)
+    if threads != THREADS:
+        return STALE, f"made with {threads} threads"
+    changed = changes(found["hashes"], slug, profile, reports)
+    if not changed:
+        return CURRENT, None
+    confirmed = confirmation.load(slug, profile, reports)
+    if confirmed and confirmation.belongs(confirmed, slug, profile, reports):
+        rest = {k: confirmed["hashes"].get(k, v) for k, v in found["hashes"].items()}
+        rest |= {"scheme": 2, "names": confirmed["hashes"]["names"]}
+        if not changes(rest, slug, profile, reports):
+            return CONFIRMED, confirmation.sentence(confirmed)
+    return STALE, f"changed: {', '.join(changed)}"
+
+
+def changes(was: dict, slug: str, profile: str, reports: Path | None = None) -> list[str]:
+    """What differs now from the hashes `was` of a run, in words."""
+    entry = catalogue.get(slug)
+    words = []
+    if was["notebook"] != notebook.content_hash(entry.path):
+        words.append("notebook")
+    words += _rules(was["builds_on"], entry.builds_on)
+    words += _laboratory(was)
+    words += _data(was["data"])
+    if was["parameters"] != notebook.digest(entry.resolve(profile)):
+        words.append("parameters")
+    if was.get("catalogue") != shown(entry):
+        words.append("catalogue")
+    words += _lock(was["lock"])
+    if entry.reads_records and was.get("records") != pages(profile, reports):
+        words.append("records")
+    return words
+
+
+def shown(entry: catalogue.Entry) -> str:
+    """Digest of what a notebook shows of its entry."""
+    return notebook.digest({name: getattr(entry, name) for name in SHOWN})
+
+
+def pages(profile: str, reports: Path | None = None) -> dict[str, list]:
+    """What a page of records depends on: every paper's whole record and its state."""
+    found = {}
+    for entry in catalogue.load().values():
+        if entry.is_paper:
+            word, reason = state(entry.slug, profile, reports)
+            found[entry.slug] = [_content(entry.slug, profile, reports), word, reason]
+    return found
+
+
+def _content(slug: str, profile: str, reports: Path | None) -> str:
+    try:
+        return notebook.digest(record.load(slug, profile, reports))
+    except UserError:
+        return "damaged"
+
+
+def _rules(was: dict[str, str], declared: list[str]) -> list[str]:
+    missing = sorted(set(declared) - set(was))
+    known = catalogue.load()
+    gone = [slug for slug in was if slug not in known]
+    changed = [s for s, d in was.items() if s in known and d != provenance.rule_hash(s)]
+    return [f"rule of {slug}" for slug in [*missing, *gone, *changed]]
+
+
+def _laboratory(was: dict) -> list[str]:
+    if was.get("scheme") != 2:
+        return ["laboratory (the record is of a former kind)"]
+    found = laboratory_changes(was["laboratory"], was["names"])
+    return [f"laboratory ({shortened(found)})"] if found else []
+
+
+def _data(was: dict[str, str]) -> list[str]:
+    known = datasets.catalogue()
+    return [
+        f"data ({name})"
+        for name, digest in was.items()
+        if name not in known or notebook.digest(known[name]["forms"]) != digest
+    ]
+
+
+def _lock(was: dict | str) -> list[str]:
+    if isinstance(was, str):  # a former record has one digest of all pins
+        same = was == notebook.digest(provenance.lock_pins())
+        return [] if same else ["lock"]
+    pins = provenance.locked()
+    changed = [name for name, version in was.items() if pins.get(name) != version]
+    return [f"lock ({shortened(changed)})"] if changed else []
