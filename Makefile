@@ -6,14 +6,17 @@
 PYTHON  ?= python3
 PROFILE ?= quick
 M       ?=
-JOBS    ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+# GNU nproc obeys OpenMP's variables, which clusters set to one
+JOBS    ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || sysctl -n hw.ncpu)
 TORCH   ?=
 
 ENV   := .venv
 PY    := $(ENV)/bin/python
-READY := $(ENV)/.ready
+READY := $(ENV)/.ready# says where the checkout was
+KEPT  := $(shell cat $(ENV)/.torch 2>/dev/null)# the build of PyTorch that was asked for
+BUILD := $(or $(TORCH),$(KEPT))
 RUN   := $(PY) -m bpfree_common run --profile $(PROFILE) --jobs $(JOBS)
-INDEX := $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/$(TORCH))
+INDEX := $(if $(BUILD),--extra-index-url https://download.pytorch.org/whl/$(BUILD))
 
 .DEFAULT_GOAL := help
 .PHONY: help env reports figures test lint unit notebooks lab data check bench lock clean
@@ -21,15 +24,38 @@ INDEX := $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/$(TORC
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# An environment that cannot work is told, and one with another PyTorch made as asked.
+STATE := $(shell [ -e $(READY) ] || exit 0; \
+  $(PY) -c '' 2>/dev/null || { echo broken; exit 0; }; \
+  [ ! -s $(READY) ] || [ "$$(cat $(READY))" = "$$(pwd -P)" ] || echo moved)
+ifneq ($(filter-out help env lock clean,$(or $(MAKECMDGOALS),help)),)
+ifeq ($(STATE),broken)
+$(error $(PY) does not run any more: `make env` makes the environment anew)
+endif
+ifeq ($(STATE),moved)
+$(error $(ENV) belongs to another folder than this one: `make env` makes it anew)
+endif
+endif
+ifneq ($(BUILD),$(KEPT))
+.PHONY: $(READY)
+endif
+ifneq ($(STATE),)
+.PHONY: $(READY)
+endif
+
 env: $(READY) ## Create the environment in .venv (TORCH=cpu|cu130 chooses a build of PyTorch)
 
 $(READY): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "error: there is no $(PYTHON): install Python 3.11 or newer, or set PYTHON=" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $$($(PYTHON) --version) is too old: install Python 3.11 or newer, or set PYTHON=" >&2; exit 2; }
-	$(PYTHON) -m venv $(ENV)
+	$(PYTHON) -m venv $(if $(STATE),--clear) $(ENV)
+	@# another build has the same version: pip would leave the one that is there
+	$(if $(filter-out $(KEPT),$(BUILD)),$(PY) -m pip uninstall --quiet --yes torch)
 	$(PY) -m pip install --quiet --disable-pip-version-check $(INDEX) -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@touch $@
+	@echo '$(BUILD)' > $(ENV)/.torch && pwd -P > $@
 
 reports: $(READY) ## Run every stale notebook into reports/ (PROFILE=standard, M=forward_forward)
 	@$(RUN) $(M)
@@ -37,7 +63,7 @@ reports: $(READY) ## Run every stale notebook into reports/ (PROFILE=standard, M
 figures: $(READY) ## Bring all figures up to date, as PNG and SVG, in reports/figures/
 	@$(RUN) --figures $(M)
 
-test: lint unit notebooks ## Run all tests: lint, units, quick notebooks, nbval, repeatability
+test: lint unit notebooks ## Run all tests: lint, units, quick notebooks, and nbval, which repeats them
 
 lint: $(READY)
 	$(PY) -m ruff check .
@@ -49,14 +75,15 @@ unit: $(READY)
 
 notebooks: $(READY)
 	$(PY) -m bpfree_common run --jobs $(JOBS)
+	rm -rf reports/again
 	OMP_NUM_THREADS=1 $(PY) -m pytest -o addopts= -q -n $(JOBS) --dist loadscope \
-	  --nbval-lax --nbval-current-env --nbval-cell-timeout=300 reports/quick
-	$(PY) -m bpfree_common run --force --jobs $$(($(JOBS) + 1)) --reports reports/again
-	$(PY) -m bpfree_common compare reports/quick reports/again/quick
+	  -p bpfree_common.running.repeat --again reports/again/quick \
+	  --nbval --nbval-current-env --nbval-cell-timeout=300 reports/quick
+	$(PY) -m bpfree_common compare --records reports/quick reports/again/quick
 	rm -rf reports/again
 
-lab: $(READY) ## Open the notebooks in JupyterLab
-	$(PY) -m jupyter lab --notebook-dir=notebooks
+lab: $(READY) ## Open the notebooks in JupyterLab (in a container as root too)
+	$(PY) -m jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 data: $(READY) ## Download and verify all data sets (M="mnist cora" chooses)
 	@$(PY) -m bpfree_common data $(M)

@@ -49,7 +49,7 @@ __all__ = sorted(_HOME)
 _MODULES = {
     "cost": "former.cost",
     "figures": "former.figures",
-    "overview": "studies.pages",
+    "overview": "studies.overview",
     "training": "learning.training",
 }
 

@@ -121,7 +121,7 @@ def compare(options) -> int:
     """Say how two folders of reports differ; 1 if they do."""
     from bpfree_common.running.compare import differences
 
-    found = differences(options.one, options.two)
+    found = differences(options.one, options.two, not options.records)
     print("\n".join(found) or "the reports are canonically identical")
     return 1 if found else 0
 
@@ -162,6 +162,8 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("compare", help="compare two folders of reports")
     one.add_argument("one", type=Path)
     one.add_argument("two", type=Path)
+    words = "records and figures only: nbval keeps no executed notebook"
+    one.add_argument("--records", action="store_true", help=words)
     one.set_defaults(command=compare)
     one = commands.add_parser("confirm", help="show that old reports hold for new code")
     one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")

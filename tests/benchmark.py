@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from bpfree_common import Backprop, mlp, records, sgd
 from bpfree_common.learning.batches import Batches, Executions
 from bpfree_common.learning.training import STEPS_PER_EXECUTION, trainer
-from bpfree_common.studies import pages as overview
+from bpfree_common.studies import overview
 
 #: Sizes of a network, batch, and steps that are timed: small ones show the trainer most.
 NETWORKS = [

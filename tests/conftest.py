@@ -74,8 +74,11 @@ class Project:
         content = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
         path = self.notebooks / f"{slug}.ipynb"
         path.write_text(json.dumps(content))
-        with (self.notebooks / "papers.yaml").open("a") as stream:
-            stream.write(f"{slug}: {{title: {slug}, short: {slug}}}\n")
+        entry = f"{slug}: {{title: {slug}, short: {slug}}}\n"
+        entries = self.notebooks / "papers.yaml"
+        if entry not in entries.read_text():
+            with entries.open("a") as stream:
+                stream.write(entry)
         return path
 
     def environment(self) -> dict:

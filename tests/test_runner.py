@@ -56,7 +56,7 @@ def test_an_unknown_notebook_is_refused_with_the_names_that_exist(project):
 def test_a_good_parameter_reaches_the_notebook(project):
     project.add("tiny")
     assert project.run("tiny", "-p", "number=7").returncode == 0
-    text = (project.reports / "custom" / "tiny" / "tiny.ipynb").read_text()
+    text = (project.reports / "custom" / "number=7" / "tiny" / "tiny.ipynb").read_text()
     assert "number 7" in text
 
 

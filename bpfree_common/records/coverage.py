@@ -54,7 +54,7 @@ class Changes:
             place
             for other in listed
             for user, digest_of_user in self.old[other].functions.items()
-            if other in self.old and word in self.old[other].words[user]
+            if word in self.old[other].words[user]
             for place in self._user(other, user, digest_of_user)
         ]
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from importlib import metadata
+from itertools import groupby
 from pathlib import Path
 
 from bpfree_common import paths
@@ -165,18 +166,17 @@ def _essence(content: dict) -> list:
     ]
 
 
-def _code(text: str):
+_IMPORTS = (ast.Import, ast.ImportFrom)
+
+
+def _code(text: str) -> str | list[str]:
     """A cell's code without layout, neighbouring imports in alphabetic order."""
     try:
         body = without_docstrings(ast.parse(text)).body
     except SyntaxError:  # magics
         return text
-    groups: list[list] = []
-    for statement in body:
-        imported = isinstance(statement, ast.Import | ast.ImportFrom)
-        if not (imported and groups and isinstance(groups[-1][0], str)):
-            groups.append([])
-        groups[-1].append(json.dumps(plain(statement)) if imported else plain(statement))
-        if not imported:
-            groups.append([])
-    return [sorted(g) if isinstance(g[0], str) else g for g in groups if g]
+    found = []
+    for imports, group in groupby(body, lambda each: isinstance(each, _IMPORTS)):
+        code = [json.dumps(plain(statement)) for statement in group]
+        found += sorted(code) if imports else code
+    return found

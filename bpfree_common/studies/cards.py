@@ -26,7 +26,7 @@ def card(entry: catalogue.Entry) -> str:
         if slugs:
             lines += ["", f"*{words}*: {', '.join(link(s, entry) for s in slugs)}."]
     if entry.headline:
-        lines += ["", _headline(entry.headline)]
+        lines += ["", *_headline(entry.headline).splitlines()]
     lines += ["", "<details><summary>BibTeX</summary>", "", "```bibtex", bibtex(entry)]
     return "\n".join([*lines, "```", "", "</details>"])
 
@@ -61,7 +61,7 @@ def _headline(rows: list[dict]) -> str:
         if row.pop("unverified", False):
             row["source"] = f"{row.get('source', '')} (**unverified**: judges nothing)"
         shown.append(row)
-    return tables.text(shown)
+    return tables.markdown(shown).data
 
 
 def findings(sentences: list[str], profile: str, seeds: int) -> str:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
+from bpfree_common.studies import tables
 from bpfree_common.studies.statistics import Estimate, estimate, exact
 
 REPRODUCED = "reproduced"
@@ -50,6 +51,19 @@ class Claim:
     def as_dict(self) -> dict:
         """For the record."""
         return asdict(self)
+
+    def row(self) -> dict[str, str]:
+        """The claim as a row of a table."""
+        share = "-" if self.share is None else f"{self.share:.1%}"
+        return {
+            "claim": tables.text(self.text),
+            "source": self.source,
+            "measured": self.value,
+            "band": self.threshold,
+            "if no effect": "-" if self.null is None else f"{self.null:.3g}",
+            "updates": share,
+            "verdict": tables.VERDICTS[self.verdict],
+        }
 
     @property
     def value(self) -> str:

@@ -6,6 +6,7 @@ shows data URIs in Markdown only. All of them keep the words of ``![words](data:
 """
 
 import base64
+import html
 import io
 import os
 import re
@@ -34,7 +35,9 @@ def compact(png: bytes) -> bytes:
     of them. Nothing is dithered: the bytes depend on the picture alone.
     """
     full = Image.open(io.BytesIO(png)).convert("RGB")
-    few = full.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few = full.quantize(
+        256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
+    )
     true, seen = (np.asarray(each.convert("RGB"), np.int16) for each in (full, few))
     off = (np.abs(true - seen).max(-1) > _VISIBLE).mean()
     buffer = io.BytesIO()
@@ -68,11 +71,13 @@ def save(figure: Figure, folder: Path, name: str) -> bytes:
 def picture(png: bytes, alt: str, caption: str = "") -> Markdown:
     """A cell's output that shows a picture with its alt text, and its caption below.
 
-    alt: what a reader who does not see the picture is told; raises ReportError if empty.
+    alt: what a reader who does not see the picture is told, in plain words; mathematical
+    and code signs are left out. Raises ReportError if it is empty.
     """
     if not alt.strip():
         raise ReportError("a picture needs alt text: say in words what it shows")
-    words = re.sub(r"([\[\]\\`*_<>$])", r"\\\1", " ".join(alt.split()))
+    words = html.escape(" ".join(re.sub(r"[\\$`]", "", alt).split()), quote=False)
+    words = re.sub(r"([\[\]])", r"\\\1", words)  # the one escape that all renderers undo
     data = base64.b64encode(png).decode()
     below = f"\n\n*{caption}*" if caption else ""
     return Markdown(f"![{words}](data:image/png;base64,{data}){below}")
@@ -81,6 +86,6 @@ def picture(png: bytes, alt: str, caption: str = "") -> Markdown:
 def pictures(markdown: str) -> list[tuple[bytes, str]]:
     """PNG bytes and alt text of every picture that a Markdown output holds."""
     return [
-        (base64.b64decode(data), re.sub(r"\\(.)", r"\1", words))
+        (base64.b64decode(data), html.unescape(re.sub(r"\\(.)", r"\1", words)))
         for words, data in _PICTURE.findall(markdown)
     ]

@@ -224,6 +224,25 @@ def _band(band: list) -> str:
     return f"at least {low}" if low else f"at most {high}" if high else "-"
 
 
+def step_times(found: list[Row]) -> list[dict]:
+    """A step's time and its FLOPs, both over backpropagation's on the same network."""
+    table = []
+    for row in found:
+        timing, cost = row.record["timing"], row.record["cost"].get(row.slug)
+        measured = timing.get("step_time", {}).get(row.slug)
+        measured = measured or {"ratio": timing.get("step_time_ratio", {}).get(row.slug)}
+        if cost and measured["ratio"]:
+            table.append(
+                {
+                    "rule": row.entry.short,
+                    "step time / BP": round(measured["ratio"], 2),
+                    "plus or minus": measured.get("spread"),
+                    "FLOPs / BP": round(cost["flops_ratio"], 2),
+                }
+            )
+    return table
+
+
 def audit_rows(found: list[Row]) -> list[dict]:
     """What each step used, backpropagation's row first; none is asserted."""
     names = ("crossings", "locking", "weight_transport", "live_memory", "forward")

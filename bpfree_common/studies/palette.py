@@ -56,7 +56,7 @@ FAMILIES = dict(
 )
 
 #: Cells of an audit table: the more of it a rule uses, the darker. Text on them is black.
-GRADES = {"none": "#e3f4ea", "part": "#f3cf73", "full": "#d9783f", "undefined": "#ffffff"}
+GRADES = {"none": "#d0eadb", "part": "#ecbb55", "full": "#d0703a", "undefined": "#ffffff"}
 
 _LOOK = {
     "figure.dpi": 110,

@@ -327,7 +327,7 @@ class Study(Measurements):
     def claims_table(self) -> Markdown:
         """All claims with source, measured value, band and verdict, and then why."""
         found = self.judged()
-        table = tables.claims_table([c.as_dict() for c in found])
+        table = tables.markdown([c.row() for c in found]).data
         reasons = [
             f"- **{c.name}** ({c.verdict}): {c.why or c.note}"
             for c in found
