@@ -1,13 +1,14 @@
 """The command line: ``python -m bpfree_common COMMAND``; the Makefile calls it."""
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
 
-from bpfree_common import paths, records
+from bpfree_common import __version__, paths, records
 from bpfree_common.data import datasets
-from bpfree_common.errors import CatalogueError, ParameterError, UserError
+from bpfree_common.errors import CatalogueError, ParameterError, UserError, short
 from bpfree_common.papers import catalogue, parameters
 from bpfree_common.running import publish
 
@@ -16,13 +17,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns 0 (good), 1 (a notebook failed) or 2 (wrong input)."""
     options = _parser().parse_args(arguments)
     try:
-        return options.command(options)
+        code = options.command(options)
+        sys.stdout.flush()  # a reader who has left is noticed now, not at exit
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as stop:  # or SIGTERM, which says so
         print(f"{str(stop) or 'interrupted'}; finished reports are kept", file=sys.stderr)
         return getattr(stop, "exit_code", 130)
+    except BrokenPipeError:  # `| head` has read enough; Python flushes again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as the shell says of a program that SIGPIPE ends
 
 
 def run(options) -> int:
@@ -30,7 +36,7 @@ def run(options) -> int:
     from bpfree_common.running import plan, runner, view
 
     reports, slugs = _reports(options), _slugs(options)
-    overrides = dict(map(_assignment, options.parameter))
+    overrides = _overrides(options.parameter)
     if overrides and len(slugs) != 1:
         raise ParameterError("parameters given by hand need exactly one notebook")
     publish.open_staging(reports, options.profile, "probe").rmdir()  # can we write?
@@ -127,17 +133,44 @@ def compare(options) -> int:
 
 
 def papers(options) -> int:
-    """List the notebooks of the collection."""
-    for entry in catalogue.load().values():
-        profiles = ", ".join(["quick", *entry.profiles]) if entry.is_paper else ""
+    """List the notebooks of the collection; with --json for other programs."""
+    entries = catalogue.load().values()
+    if options.json:
+        print(json.dumps([_listed(entry) for entry in entries], indent=1))
+        return 0
+    for entry in entries:
+        profiles = ", ".join(entry.runs_at) if entry.is_paper else ""
         print(f"{entry.slug:28} {entry.title}{f' [{profiles}]' if profiles else ''}")
+    return 0
+
+
+def _listed(entry: catalogue.Entry) -> dict:
+    """What --json says of a notebook: of the catalogue only, not of any report."""
+    shown = {name: getattr(entry, name) for name in ("slug", "title", "short", "family")}
+    return shown | {
+        "profiles": entry.runs_at,
+        "reads_records": entry.reads_records,
+        "notebook": entry.path.relative_to(paths.NOTEBOOKS).as_posix(),
+    }
+
+
+def parameters_of(options) -> int:
+    """List what can be set in a notebook: values of a profile, ranges, meaning."""
+    entry = catalogue.get(options.slug)
+    values = entry.resolve(options.profile)
+    for name, declared in entry.declared().items():
+        given = f"{name}={values[name]}"
+        print(f"{given:28} {declared.type:5} {declared.limits}  | {declared.help}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bpfree_common", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    one = commands.add_parser("run", help="bring reports up to date")
+    one = commands.add_parser("run", help="bring reports up to date", add_help=False)
+    words = "show this, and the parameters of the notebooks named before it"
+    one.add_argument("-h", "--help", action=_Help, help=words)
     one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")
     one.add_argument("--profile", default="quick", choices=catalogue.PROFILES)
     one.add_argument("--jobs", type=_positive, default=os.cpu_count())
@@ -173,8 +206,29 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--reports", type=Path, help="folder of reports")
     one.set_defaults(command=confirm)
     one = commands.add_parser("list", help="list the notebooks")
+    one.add_argument("--json", action="store_true", help="for other programs")
     one.set_defaults(command=papers)
+    one = commands.add_parser("parameters", help="list what a notebook lets one set")
+    one.add_argument("slug", metavar="NOTEBOOK")
+    one.add_argument("--profile", default="quick", choices=catalogue.PROFILES)
+    one.set_defaults(command=parameters_of)
     return parser
+
+
+class _Help(argparse.Action):
+    """`run NOTEBOOK --help` shows the notebook's parameters too."""
+
+    def __init__(self, option_strings, dest, help=None):
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        parser.print_help()
+        for slug in namespace.slugs or []:
+            print(f"\nparameters of {slug} (-p NAME=VALUE):")
+            code = main(["parameters", slug, "--profile", namespace.profile])
+            if code:
+                parser.exit(code)
+        parser.exit()
 
 
 def _positive(text: str) -> int:
@@ -197,11 +251,21 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
+def _overrides(assignments: list[str]) -> dict:
+    """Parameters given by hand. Raises ParameterError for one that is given twice."""
+    overrides: dict = {}
+    for name, value in map(_assignment, assignments):
+        if name in overrides:
+            raise ParameterError(f"parameter {short(name)} is given twice")
+        overrides[name] = value
+    return overrides
+
+
 def _assignment(text: str) -> tuple[str, object]:
     """NAME=VALUE, the value as a Python literal or else as a string."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise ParameterError(f"{text!r} is not NAME=VALUE")
+        raise ParameterError(f"{short(text)} is not NAME=VALUE")
     try:
         return name, parameters.literal(value)
     except ValueError:

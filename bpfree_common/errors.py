@@ -45,6 +45,10 @@ class ContractError(UserError):
     """A learning rule breaks the contract of `LearningRule`."""
 
 
+class DeviceError(UserError):
+    """The device that BPFREE_DEVICE names is not here, or this PyTorch cannot use it."""
+
+
 class AuditMismatch(AssertionError):
     """The measured credit audit differs from the row the notebook states."""
 

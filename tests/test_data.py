@@ -4,8 +4,10 @@ import errno
 import hashlib
 import os
 import pickle
+import re
 import tarfile
 import zipfile
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from bpfree_common.data import (
     datasets,
     decoded,
     download,
+    loading,
     ratings,
     scenes,
     sequences,
@@ -78,7 +81,8 @@ def test_no_network_and_no_data_gives_one_clear_sentence(toy, capsys):
     assert main(["data", "toy"]) == 2
     said = capsys.readouterr().err
     assert "data set 'toy': toy/file.bin could not be downloaded" in said
-    assert "put it under $BPFREE_DATA, or let `make data` bring it from https:" in said
+    address = "https://127.0.0.1:9/file"
+    assert f"bring it from {address} to $BPFREE_DATA, or try again with a net" in said
     assert len(said.splitlines()) == 1
 
 
@@ -117,6 +121,44 @@ def test_the_bytes_that_were_verified_are_handed_on_whatever_lies_there_now(
     monkeypatch.setattr(datasets, "checksum", swapping)
     assert datasets.contents("toy").files == [CONTENT]
     assert toy.read_bytes() != CONTENT
+
+
+class Evil:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+@pytest.mark.parametrize("name", ["cora", "cifar-10", "cifar-100"])
+def test_a_pickle_that_is_not_the_published_one_is_never_opened(
+    tmp_path, monkeypatch, name
+):
+    monkeypatch.setenv("BPFREE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("BPFREE_CACHE", str(tmp_path / "cache"))
+    marker = tmp_path / "executed"
+    evil = pickle.dumps(Evil(marker))
+    for file in datasets.catalogue()[name]["forms"][datasets.form(name)]:
+        path = tmp_path / "data" / file["name"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(evil)
+        if path.name.endswith(".tar.gz"):
+            (tmp_path / "batch").write_bytes(evil)
+            with tarfile.open(path, "w:gz") as archive:
+                for inside in (
+                    "cifar-10-batches-py/data_batch_1",
+                    "cifar-100-python/train",
+                ):
+                    archive.add(tmp_path / "batch", inside)
+    load = data.load_graph if name == "cora" else data.load_data
+    with pytest.raises(DataCorrupted):
+        load(name)
+    assert not marker.exists()
+    pickle.loads(evil)
+    assert marker.exists(), "the pickle would have acted"
 
 
 # --- what is no file, or cannot be read ---
@@ -222,6 +264,31 @@ def test_an_unknown_data_set_is_refused_with_the_names_that_exist():
         datasets.files("zzz")
     with pytest.raises(DataError, match="'cora' is no table or images"):
         data.load_data("cora")
+
+
+def test_every_data_set_of_the_catalogue_has_a_loader_and_every_loader_a_data_set():
+    assert set(loading.LOADERS) | set(data.READERS) == set(datasets.catalogue())
+    assert not set(loading.LOADERS) & set(data.READERS)
+    for loader in loading.LOADERS.values():
+        module, name = loader.split(".")
+        assert callable(getattr(import_module(f"bpfree_common.data.{module}"), name))
+    assert loading.load("digits").classes == 10
+
+
+def test_every_file_of_the_catalogue_has_a_place_and_a_checksum_of_its_own():
+    files = [
+        file
+        for entry in datasets.catalogue().values()
+        for form in entry["forms"].values()
+        for file in form
+    ]
+    assert len({file["name"] for file in files}) == len(files)
+    assert len({file["sha256"] for file in files}) == len(files)
+    for file in files:
+        assert re.fullmatch("[0-9a-f]{64}", file["sha256"])
+        assert set(file) <= {"name", "sha256", "url", "folder", "package"}
+        assert ".." not in Path(file["name"]).parts
+        assert not Path(file["name"]).is_absolute()
 
 
 @pytest.mark.parametrize(("name", "inputs"), [("digits", 64), ("mnist5k", 784)])

@@ -4,12 +4,14 @@ import hashlib
 import http.server
 import io
 import multiprocessing
+import os
 import tarfile
 import threading
 import time
 
 import pytest
 
+from bpfree_common import progress
 from bpfree_common.__main__ import main
 from bpfree_common.data import datasets, download
 from bpfree_common.data.checksum import checksum
@@ -148,7 +150,9 @@ def test_what_is_not_the_published_file_never_stays(
 )
 def test_an_archive_of_another_folder_never_stays(toy, server, archive):
     server.healthy(archive)
-    with pytest.raises(DataMissing, match="toy/recordings is .*something else"):
+    with pytest.raises(
+        DataMissing, match="toy/recordings did not come: .*something else"
+    ):
         datasets.files("folder")
     assert left(toy) == []
 
@@ -173,6 +177,21 @@ def test_a_try_that_fails_is_made_again(toy, server, monkeypatch):
     server.answer = first_bad
     assert datasets.contents("file").files == [CONTENT]
     assert server.requests == 2
+
+
+def test_the_runner_sees_how_much_has_come(toy, server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("BPFREE_PROGRESS", str(tmp_path / "progress.json"))
+    datasets.files("file")
+    seen = progress.read(tmp_path / "progress.json")
+    assert seen["stage"] == f"downloading {server.url}"
+    assert seen["epoch"] == seen["epochs"] == len(CONTENT)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_somebody_at_a_terminal_sees_a_bar(toy, server, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    datasets.files("file")
+    assert "/58.0k" in capsys.readouterr().err
 
 
 def drip(handler):
@@ -247,6 +266,16 @@ def test_a_folder_that_another_process_put_there_first_is_left_in_its_place(toy,
     for _ in range(2):
         download.fetch(server.url, checksum(FOLDER), toy / "recordings", folder=True)
     assert left(toy) == ["recordings"]
+
+
+def test_what_a_killed_download_left_is_cleared_and_what_is_going_on_is_not(toy, server):
+    for name, age in (("killed", 2 * 86_400), ("going-on", 3_600)):
+        room = toy / f".download-{name}"
+        room.mkdir(parents=True)
+        (room / "file").write_bytes(b"half")
+        os.utime(room, (time.time() - age,) * 2)
+    datasets.files("file")
+    assert left(toy) == [".download-going-on", "file.bin"]
 
 
 def test_a_hostile_archive_writes_nothing_outside(toy, server, tmp_path):

@@ -14,9 +14,10 @@ from bpfree_common.running import owner, publish, scratch
 
 def can_unshare(*what: str) -> bool:
     command = ["unshare", *what, "true"]
-    return shutil.which("unshare") is not None and not subprocess.run(
-        command, capture_output=True
-    ).returncode
+    return (
+        shutil.which("unshare") is not None
+        and not subprocess.run(command, capture_output=True).returncode
+    )
 
 
 needs_mounts = pytest.mark.skipif(not can_unshare("--mount"), reason="may not mount")

@@ -24,10 +24,13 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_mean():
     assert 0.935 < np.mean(held) < 0.965
 
 
-def test_one_value_has_no_interval_and_says_so():
-    found = st.estimate([0.5])
+@pytest.mark.parametrize(
+    ("values", "words"), [([0.5], "one seed"), ([1, 2], "two seeds")]
+)
+def test_one_or_two_values_have_no_interval_and_say_so(values, words):
+    found = st.estimate(values)
     assert (found.low, found.high) == (None, None)
-    assert "one seed" in found.text()
+    assert words in found.text()
 
 
 def test_a_count_is_its_own_interval():

@@ -13,7 +13,7 @@ from bpfree_common.learning.optim import adam
 from bpfree_common.studies import Study
 
 SIZES = [64, 8, 10]
-PARAMETERS = {"seeds": 2, "epochs": 1, "batch_size": 64, "width": 8, "depth": 2}
+PARAMETERS = {"seeds": 3, "epochs": 1, "batch_size": 64, "width": 8, "depth": 2}
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_equal_arms_are_equal_and_seeds_choose_or_report_but_never_both(study, t
     gap = found.difference("template", "backprop")
     assert (gap.low, gap.mean, gap.high) == (0.0, 0.0, 0.0)
     assert found.equivalent("template", "backprop", 0.01)
-    assert {run.seed for run in found.runs["template"]} == {0, 1}
+    assert {run.seed for run in found.runs["template"]} == {0, 1, 2}
     assert min(study.tuning_seeds) > 1
     assert all(len(t.values) == 2 for t in study.tuned("template").tried)
 
@@ -74,6 +74,7 @@ def test_the_record_tells_every_setting_and_every_interval(study, task, tmp_path
     assert tuned["chosen"] in [s["hyper"] for s in tuned["settings"]]
     (metric,) = [m for m in record["metrics"] if m["arm"] == "template"]
     assert metric["interval"][0] <= metric["mean"] <= metric["interval"][1]
+    assert len(metric["values"]) == 3
     assert record["findings"] == ["It runs."]
 
 
@@ -87,7 +88,7 @@ def test_doubling_trains_the_chosen_setting_twice_as_long(study, task):
     found = study.compare(arms(), task, 1, 64, [1e-3, 1e-2, 1e-1])
     longer = study.again(found, {"template": arms()["template"]}, task)
     assert longer.arms["template"].chosen == found.arms["template"].chosen
-    assert [len(run.history) for run in longer.runs["template"]] == [2, 2]
+    assert [len(run.history) for run in longer.runs["template"]] == [2, 2, 2]
 
 
 def test_a_claim_that_the_catalogue_does_not_know_is_refused(study):

@@ -34,8 +34,10 @@ def test_signs_of_markdown_in_a_text_are_shown_and_do_nothing():
 
 
 def test_a_bar_in_a_link_does_not_end_the_cell():
-    row = _cells(tables.markdown([{"x": tables.link("a|b", "c d|(e)"), "y": 1}]))[1]
-    assert row == ['<a href="c%20d%7C%28e%29">a|b</a>', "1"]
+    link = tables.link("a|b", "c d|(e)")
+    row = _cells(tables.markdown([{"x": link, "y": "**a|b**", "z": r"a\|b"}]))[1]
+    linked = '<a href="c%20d%7C%28e%29">a|b</a>'
+    assert row == [linked, "<strong>a|b</strong>", "a|b"]
 
 
 def test_numbers_stand_right_and_words_left_unless_told():

@@ -69,7 +69,9 @@ def test_a_measured_null_inside_the_band_decides_nothing():
 
 
 def test_settings_that_disagree_are_listed_and_undecided():
-    found = assess("c", declared(), {"depth 2": [2.0, 2.1], "depth 8": [0.1, 0.2]})
+    found = assess(
+        "c", declared(), {"depth 2": [2.0, 2.1, 2.05], "depth 8": [0.1, 0.2, 0.15]}
+    )
     assert found.verdict == UNDECIDED
     assert found.verdicts == {"depth 2": REPRODUCED, "depth 8": NOT_REPRODUCED}
     assert "depth 2: 2.05" in found.value

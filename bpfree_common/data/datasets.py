@@ -206,7 +206,7 @@ def _download(file: dict, dataset: str) -> Path:
 def _absent(file: dict, dataset: str, reason: str) -> DataMissing:
     how = "put it under $BPFREE_DATA"
     if "url" in file:
-        how += f", or let `make data` bring it from {file['url']}"
+        how = f"bring it from {file['url']} to $BPFREE_DATA, or try again with a network"
     return DataMissing(
         f"data set {dataset!r}: {file['name']} {reason}; {_nearly(dataset)}{how}"
     )

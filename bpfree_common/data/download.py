@@ -5,8 +5,10 @@ file, or the page of a captive portal never stays. pooch does the transfer and t
 again; what it lacks is an end, so a server that drips or never stops is left.
 """
 
+import contextlib
 import gzip
 import os
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -22,6 +24,8 @@ LARGEST = 250_000_000  #: bytes; no published file of the catalogue has more
 PATIENCE, SLOWEST = 60.0, 20_000.0  #: seconds of grace, then bytes per second on average
 SILENCE = 30.0  #: seconds that a server may say nothing
 RETRIES = 1
+OTHER = "did not come: its address sent something else (a network's log-in page?)"
+ROOM, DAY = ".download-", 86_400.0  # prefix of temporary folders, seconds
 
 
 class Failed(Exception):
@@ -36,8 +40,9 @@ def fetch(url: str, sha256: str, target: Path, folder: bool = False) -> None:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _clear(target.parent)
         room = tempfile.TemporaryDirectory(
-            prefix=".download-", dir=target.parent, ignore_cleanup_errors=True
+            prefix=ROOM, dir=target.parent, ignore_cleanup_errors=True
         )
     except OSError as error:
         raise Failed(
@@ -49,8 +54,18 @@ def fetch(url: str, sha256: str, target: Path, folder: bool = False) -> None:
         if folder:
             came = _unpack(came, Path(name) / "unpacked", target.name)
             if checksum(_bytes_in(came)) != sha256:
-                raise Failed("is not what its address sent, but something else")
+                raise Failed(OTHER)
         _place(came, target)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a download that was killed has left: by its age, for a process number
+    says nothing on a disk that several machines share.
+    """
+    for room in folder.glob(f"{ROOM}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - room.stat().st_mtime > DAY:
+                shutil.rmtree(room, ignore_errors=True)
 
 
 def _bytes_in(folder: Path) -> dict[str, bytes]:
@@ -129,7 +144,7 @@ class _Transfer:
             why = f"{type(error).__name__} {status}".strip()
             self.error = f"could not be downloaded ({why})"
         except ValueError:  # pooch's word for a checksum that is another
-            self.error = "is not what its address sent, but something else"
+            self.error = OTHER
         except Exception as error:  # a thread has nobody to raise to
             self.error = f"could not be downloaded ({type(error).__name__}: {error})"
 
@@ -183,5 +198,5 @@ def _unpack(archive: Path, part: Path, name: str) -> Path:
                 if member.isfile() and path.parent.name == name:
                     (part / path.name).write_bytes(members.extractfile(member).read())
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error):
-        raise Failed("is in an archive, but its address sent something else") from None
+        raise Failed(OTHER) from None
     return part

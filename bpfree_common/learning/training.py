@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bpfree_common import progress
 from bpfree_common.data.tasks import Data
+from bpfree_common.errors import DeviceError
 from bpfree_common.learning.alignment import alignment
 from bpfree_common.learning.batches import Batches, Executions
 from bpfree_common.learning.cooling import Cooling
@@ -63,9 +64,20 @@ def lr_grid(centre: float, points: int, factor: float = 3.0) -> list[float]:
 
 
 def device() -> torch.device:
-    """The GPU when there is one, else the CPU; `BPFREE_DEVICE` (cpu, cuda) decides."""
+    """The GPU when there is one, else the CPU; `BPFREE_DEVICE` (cpu, cuda) decides.
+
+    Raises DeviceError when the device that it names cannot be used.
+    """
     default = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(os.environ.get("BPFREE_DEVICE", default))
+    wanted = os.environ.get("BPFREE_DEVICE", default)
+    try:
+        torch.empty(0, device=wanted)
+        return torch.device(wanted)
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+        reason = str(error).partition("\n")[0]
+        raise DeviceError(
+            f"BPFREE_DEVICE={wanted!r} cannot be used ({reason}): set it to 'cpu'"
+        ) from None
 
 
 def silence() -> None:

@@ -1,71 +1,98 @@
-"""The credit audit: what a rule's credit really depends on, measured and not asserted.
+"""The credit audit: what a training step really used, measured and not asserted.
 
-On a small probe network in float64, with the random state fixed, `credit` is called again
-and again while the weights of one unit are changed:
-
-dependence D[l, m]
-    relative change of unit l's credit when unit m's weights are perturbed. What is not
+dependence D[l][m]
+    relative change of unit l's step when unit m's weights are perturbed. What is not
     zero above the diagonal locks updates: layer l must wait for layer m.
-weight transport T[l, m]
-    the same, when unit m's weights move only in the null space of all activations that
-    passed through m, so that nothing changes in any forward pass. What is not zero uses
-    the weights themselves and not their effect (the backward pass of backpropagation).
+weight transport T[l][m]
+    the same, when unit m's weights move only where no forward pass can see it. What is
+    not zero uses the weights themselves and not their effect (the backward pass of
+    backpropagation).
 
-With them come the counts of `bpfree_common.measuring.cost`, boundary crossings too.
+Both come from real training steps (`measuring.influence`): optimisers, hooks, an overridden
+`step`, and state that carries weights from step to step are in them. They are measured in
+float64 on a few samples, and as the rule trains (float32, many samples), and compared;
+then the rule is watched over a longer training (`measuring.watch`). The larger entry
+counts. With them come the counts of `measuring.cost`. What is not covered: conditions that
+none of these runs meets, such as a date, a data set, or a larger number of steps.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from bpfree_common.errors import AuditMismatch, ContractError
-from bpfree_common.learning.alignment import alignment, compute_credit
+from bpfree_common.errors import AuditMismatch
 from bpfree_common.learning.rule import LearningRule
 from bpfree_common.measuring import cost
+from bpfree_common.measuring.conduct import (
+    learns_outside_of_units,
+    refuse_learning_outside_of_steps,
+)
+from bpfree_common.measuring.diagnostics import step_alignment
+from bpfree_common.measuring.influence import Influence, Matrix
+from bpfree_common.measuring.stepping import Make, maker
+from bpfree_common.measuring.watch import Watch, watch
 
 DEPTHS = (2, 4, 8, 16)
-TOLERANCE = 1e-7  #: relative change of a credit that counts as a dependence
-STEP = 0.3  #: relative size of a perturbation
+MANY = 128  #: rows of the batch on which the rule is measured as it trains
+EPOCHS, WATCHED = 4, 16  #: epochs and steps in each of the longer training
+LEAST_STEPS = 16  #: steps in which dependence is measured
+UNDEFINED = "undefined"
+PLAIN = 0.01  #: a difference between two measurements that is no round-off
+NAN = float("nan")
 
 Build = Callable[[int], LearningRule]
 
 
 @dataclass
 class Audit:
-    """The audit of one rule. Matrices are lists of rows; NaN where not defined."""
+    """The audit of one rule. Matrices are lists of rows; NaN where not defined.
 
-    dependence: list[list[float]]
-    transport: list[list[float]]
-    crossings: int
-    units: int
-    passes: dict[str, float]
-    flops: int
-    saved_bytes: dict[int, int] = field(default_factory=dict)
+    findings: what a reader must know beside the row, in words; empty for a rule that
+        does the same in all runs.
+    """
+
+    dependence: Matrix
+    transport: Matrix
+    passes: dict[str, float] = field(default_factory=dict)
+    flops: int = 0
     live_bytes: dict[int, int] = field(default_factory=dict)
     alignment: list[float] = field(default_factory=list)
+    crossed: list[bool | None] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    unmeasured: bool = False  #: some steps did what no measured one does
+
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        return len(self.dependence)
+
+    @property
+    def crossings(self) -> int | str:
+        """Units whose own weights carry credit to another unit; `undefined` if unknown.
+
+        A gradient that crosses a boundary backward is multiplied with the weights behind
+        it, by hand or by autograd; feedback through other matrices does not cross.
+        """
+        if self.unmeasured or any(c is None for c in self.crossed):
+            return UNDEFINED
+        return sum(self.crossed)
 
     @property
     def locking(self) -> str:
-        """Update locking, from the dependence above the diagonal: none, part or full."""
-        return _fill(self.dependence)
+        """Update locking, from D above the diagonal: none, part, full or undefined."""
+        return UNDEFINED if self.unmeasured else fill(self.dependence)
 
     @property
     def weight_transport(self) -> str:
-        """Weight transport above the diagonal: none, part or full."""
-        return _fill(self.transport)
-
-    @property
-    def memory(self) -> str:
-        """How saved bytes grow with depth: none, flat or linear."""
-        return _growth(self.saved_bytes)
+        """Weight transport above the diagonal: none, part, full or undefined."""
+        return UNDEFINED if self.unmeasured else fill(self.transport)
 
     @property
     def live_memory(self) -> str:
         """How live bytes grow with depth: none, flat or linear."""
-        return _growth(self.live_bytes)
+        return growth(self.live_bytes)
 
     def row(self) -> dict:
         """The properties that a notebook states in advance and the overview compares."""
@@ -73,32 +100,35 @@ class Audit:
             "crossings": self.crossings,
             "locking": self.locking,
             "weight_transport": self.weight_transport,
-            "memory": self.memory,
             "live_memory": self.live_memory,
             **{name: round(value, 3) for name, value in self.passes.items()},
         }
 
-    def expect(self, **stated) -> None:
-        """Raise AuditMismatch unless the measured row has the `stated` values."""
+    def expect(self, findings: tuple[str, ...] = (), **stated) -> None:
+        """Raise AuditMismatch unless the measured row has the `stated` values.
+
+        findings: beginnings of the findings that are known and explained; any other
+            finding is a difference too. A property that is not in the row is one.
+        """
         row = self.row()
         wrong = [
-            f"{name} is {row[name]!r}, not {value!r}"
+            f"{name} is {row.get(name, 'no property')!r}, not {value!r}"
             for name, value in stated.items()
-            if row[name] != value
+            if row.get(name) != value
         ]
+        wrong += [f for f in self.findings if not f.startswith(tuple(findings))]
         if wrong:
             raise AuditMismatch("the audit differs from its row: " + "; ".join(wrong))
 
     def as_dict(self) -> dict:
         """For the record: the row, the matrices and the growth of memory."""
-        rounded = [[_round(v) for v in row] for row in self.dependence]
         return self.row() | {
-            "dependence": rounded,
+            "dependence": [[_round(v) for v in row] for row in self.dependence],
             "transport": [[_round(v) for v in row] for row in self.transport],
             "flops": self.flops,
-            "saved_bytes": {str(k): v for k, v in self.saved_bytes.items()},
             "live_bytes": {str(k): v for k, v in self.live_bytes.items()},
             "alignment": [_round(v) for v in self.alignment],
+            "findings": list(self.findings),
         }
 
 
@@ -108,183 +138,168 @@ def audit(
     depth: int = 4,
     depths=DEPTHS,
     seed: int = 0,
+    steps: int | None = None,
+    trained: LearningRule | None = None,
 ) -> Audit:
     """Audit the rule that ``build(depth)`` makes, a network of `depth` units.
 
     batch: a few samples (fewer than inputs of any unit, so that null spaces exist).
-    depths: at which saved and live bytes are counted.
-    Raises ContractError when `credit` is not a pure function or bypasses the units.
+    depths: at which live bytes are counted.
+    steps: in which dependence is measured; default two periods of the rule, at least 16.
+    trained: a rule to measure as it is now, in place of a fresh one in float32.
+    Raises ContractError when `predict` or `score` learns, or equal steps end in two ways.
     """
-    batch = tuple(t.double() if t.is_floating_point() else t for t in batch)
-    rule = _probe(build, depth, seed)
-    counted = cost.measure(rule, batch)
-    grown = {d: cost.measure(_probe(build, d, seed), batch) for d in depths}
-    return Audit(
-        dependence=dependence(rule, batch),
-        transport=transport(rule, batch),
-        crossings=counted.crossings,
-        units=len(rule.units),
-        passes={
-            k: getattr(counted, k) for k in ("forward", "backward", "jvp", "evaluations")
-        },
-        flops=counted.flops,
-        saved_bytes={d: c.saved_bytes for d, c in grown.items()},
-        live_bytes={d: c.live_bytes for d, c in grown.items()},
-        alignment=alignment(rule, batch),
-    )
+    make = maker(build, depth, seed)
+    rule = make()
+    refuse_learning_outside_of_steps(rule, batch)
+    as_trained = make if trained is None else trained.clone
+    counted = cost.measure(as_trained(), batch, seed)
+    grown = {d: cost.measure(maker(build, d, seed)(), batch, seed) for d in depths}
+    runs, seen, other = _runs(make, as_trained, batch, steps or _steps(rule), seed)
+    found = _judged(runs)
+    found.findings += _in_words(runs, seen, other)
+    found.unmeasured = other is not None
+    found.passes = {"forward": counted.forward, "evaluations": counted.evaluations}
+    found.flops = counted.flops
+    found.live_bytes = {d: c.live_bytes for d, c in grown.items()}
+    found.alignment = step_alignment(make(), runs[0].base, batch)
+    return found
 
 
-def dependence(rule: LearningRule, batch) -> list[list[float]]:
-    """D[l][m]: relative change of unit l's credit when unit m's weights change."""
-    return _response(rule, batch, _perturb_anyhow)
+def dependence(rule: LearningRule, batch) -> Matrix:
+    """D of one rule as it stands; see the module. Its weights stay as they are."""
+    return Influence(rule.clone, batch, steps=_steps(rule)).dependence()
 
 
-def transport(rule: LearningRule, batch) -> list[list[float]]:
-    """T[l][m]: the same, unit m's weights moving only where no forward pass sees it."""
-    return _response(rule, batch, _perturb_unseen)
+def transport(rule: LearningRule, batch) -> Matrix:
+    """T of one rule as it stands; see the module. Its weights stay as they are."""
+    influence = Influence(rule.clone, batch, steps=_steps(rule))
+    return influence.transport(influence.dependence())
 
 
-def _probe(build: Build, depth: int, seed: int) -> LearningRule:
-    torch.manual_seed(seed)
-    rule = build(depth).double()
-    rule.check_contract()
-    return rule
+def tiled(batch: tuple, rows: int) -> tuple:
+    """The samples of `batch` over and over, at least `rows`: no new null space is lost."""
+    samples = len(batch[1])
+    times = -(-rows // samples)
+    return tuple(t.repeat(times, *[1] * (t.dim() - 1)) if len(t) == samples else t for t in batch)
 
 
-def _response(rule: LearningRule, batch, perturb) -> list[list[float]]:
-    """Column m: changes of all units' credits after `perturb(rule, m, batch)`."""
-    before = compute_credit(rule, batch)
-    again = compute_credit(rule, batch)
-    if any(not torch.equal(a, b) for a, b in zip(before, again, strict=True)):
-        raise ContractError(
-            f"{type(rule).__name__}.credit gave two answers to one question: it must be "
-            "a pure function of parameters, batch and torch random state"
-        )
-    columns = []
-    for m in range(len(rule.units)):
-        changed = rule.clone()
-        if perturb(changed, m, batch):
-            after = compute_credit(changed, batch)
-            columns.append([_change(a, b) for a, b in zip(before, after, strict=True)])
-        else:
-            columns.append([float("nan")] * len(rule.units))
-    return [list(row) for row in zip(*columns, strict=True)]
+def _steps(rule: LearningRule) -> int:
+    return max(2 * rule.period, LEAST_STEPS)
 
 
-def _change(before: Tensor, after: Tensor) -> float:
-    """Relative change; 0 below the tolerance, so that round-off does not count."""
-    scale = max(before.norm(), after.norm())
-    change = float((after - before).norm() / scale) if scale > 0 else 0.0
-    return change if change > TOLERANCE else 0.0
+def _runs(make: Make, as_trained: Make, batch, steps: int, seed: int):
+    """The two measurements, the longer training, and what it did that they did not.
 
-
-def _perturb_anyhow(rule: LearningRule, m: int, batch) -> bool:
-    """Add noise to all weights of unit m; False if it has none."""
-    generator = torch.Generator().manual_seed(m)
-    parameters = list(rule.units[m].parameters())
-    with torch.no_grad():
-        for p in parameters:
-            noise = torch.randn(p.shape, generator=generator, dtype=p.dtype)
-            p += STEP * noise * p.std(correction=0).clamp_min(0.1)
-    return bool(parameters)
-
-
-def _perturb_unseen(rule: LearningRule, m: int, batch) -> bool:
-    """Move unit m's matrices in the null space of their inputs; False if there is none.
-
-    Raises ContractError when a forward pass changes all the same, which means that a
-    weight is used outside of the unit's own linear and convolutional layers.
+    Where it did, both are taken again over as many epochs and steps.
     """
-    layers = _layers(rule)
-    inputs, outputs = _watch(rule, layers, batch)
-    moved = False
-    generator = torch.Generator().manual_seed(m)
-    for layer in _layers(rule.units[m]):
-        rows = [_as_rows(layer, x) for x in inputs[layer]]
-        step = _null_step(layer.weight, rows, generator)
-        if step is not None:
-            moved = True
-            with torch.no_grad():
-                layer.weight += step
-    if moved:
-        _, after = _watch(rule, layers, batch)
-        pairs = (
-            (a, b) for x in layers for a, b in zip(outputs[x], after[x], strict=True)
+    many = tiled(batch, MANY)
+    watched = max(WATCHED, steps)
+    seen = watch(as_trained(), [many, batch], EPOCHS, watched, seed)
+    seen.elsewhere = learns_outside_of_units(seen.rule, as_trained(), batch[0])
+    for epochs, each in ((1, steps), (EPOCHS, watched)):
+        runs = (
+            Influence(make, batch, torch.float64, each, epochs, seed),
+            Influence(as_trained, many, None, each, epochs, seed),
         )
-        if not all(torch.allclose(a, b, rtol=1e-9, atol=1e-9) for a, b in pairs):
-            raise ContractError(
-                f"a step of unit {m} that its inputs cannot see changes a forward pass: "
-                "call the unit as a module, with plain linear or convolutional layers"
+        measured = {len(r.batch[1]): r.base for r in runs}
+        other = seen.novelty(measured)
+        if other is None:
+            break
+    return runs, seen, other
+
+
+def _judged(runs: tuple[Influence, Influence]) -> Audit:
+    """Both measurements in one, the larger entries; and where they disagree."""
+    found = []
+    for run in runs:
+        D = run.dependence()
+        found.append({"dependence": D, "transport": run.transport(D)})
+    merged = {k: _merged(*(f[k] for f in found)) for k in found[0]}
+    words = []
+    for name, matrix in merged.items():
+        fills = [fill(f[name]) for f in found]
+        if UNDEFINED not in fills and fills[0] != fills[1] and _apart([f[name] for f in found], runs):
+            words.append(
+                f"disagreement: {name} is {fills[0]} in float64 on {len(runs[0].batch[1])} "
+                f"samples and {fills[1]} as trained, on {len(runs[1].batch[1])}"
             )
-    return moved
+    return Audit(**merged, crossed=_crossed(merged["transport"], runs), findings=words)
 
 
-def _layers(module: nn.Module) -> list[nn.Module]:
-    return [x for x in module.modules() if isinstance(x, nn.Linear | nn.Conv2d)]
+def _in_words(runs, seen: Watch, other) -> list[str]:
+    """The findings of the longer training."""
+    words = []
+    if other is not None:
+        words.append(f"unmeasured: step {other[0] + 1} of a longer training {other[1]}")
+    if seen.strays:
+        words.append(
+            f"outside of steps: weights move before step {seen.strays[0] + 1} of a longer "
+            "training while no step is taken"
+        )
+    if seen.elsewhere:
+        words.append("outside of units: predictions use what is learned, but no unit")
+    exports = set(seen.exports).union(*(e for r in runs for e in r.base.exports))
+    return words + [f"outside of PyTorch: a step {e}" for e in sorted(exports)]
 
 
-def _watch(rule: LearningRule, layers: list[nn.Module], batch):
-    """All inputs and outputs of `layers` in one call of `credit`."""
-    inputs = {layer: [] for layer in layers}
-    outputs = {layer: [] for layer in layers}
-
-    def hook(layer, args, output) -> None:
-        inputs[layer].append(_plain(args[0]))
-        outputs[layer].append(_plain(output))
-
-    handles = [layer.register_forward_hook(hook) for layer in layers]
-    compute_credit(rule, batch)
-    for handle in handles:
-        handle.remove()
-    return inputs, outputs
+def _merged(a: Matrix, b: Matrix) -> Matrix:
+    """The larger of two entries; NaN where both are."""
+    return [[_most(*pair) for pair in zip(*rows, strict=True)] for rows in zip(a, b, strict=True)]
 
 
-def _plain(x: Tensor) -> Tensor:
-    """The primal values of `x`, without tangents or hidden batch dimensions' wrappers."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(x):
-        x = torch._C._functorch.get_unwrapped(x)
-    return torch.autograd.forward_ad.unpack_dual(x.detach()).primal.clone()
+def _most(a: float, b: float) -> float:
+    return max((v for v in (a, b) if v == v), default=NAN)
 
 
-def _as_rows(layer: nn.Module, x: Tensor) -> Tensor:
-    """Activations as rows that the weight matrix multiplies."""
-    if isinstance(layer, nn.Linear):
-        return x.reshape(-1, layer.in_features)
-    columns = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-    return columns.transpose(1, 2).reshape(-1, columns.shape[1])
+def _apart(found: list[Matrix], runs) -> bool:
+    """Whether an entry is plain in one measurement and nothing in the other."""
+    for (one, other), blind in ((found, runs[1]), (found[::-1], runs[0])):
+        for l, rows in enumerate(zip(one, other, strict=True)):
+            least = max(PLAIN, 3 * blind.resolution(l))
+            if any(a > least and b == 0 for a, b in zip(*rows, strict=True)):
+                return True
+    return False
 
 
-def _null_step(weight: Tensor, rows: list[Tensor], generator) -> Tensor | None:
-    """A random step of `weight` orthogonal to all `rows`; None if they span the space."""
-    matrix = weight.detach().reshape(len(weight), -1)
-    noise = torch.randn(matrix.shape, generator=generator, dtype=matrix.dtype)
-    if rows:
-        _, values, vectors = torch.linalg.svd(torch.cat(rows), full_matrices=False)
-        seen = vectors[values > 1e-9 * values.max().clamp_min(1e-30)]
-        if len(seen) >= matrix.shape[1]:
-            return None
-        noise = noise - noise @ seen.T @ seen
-    return (STEP * noise * matrix.std()).reshape(weight.shape)
+def _crossed(T: Matrix, runs) -> list[bool | None]:
+    """For each unit whether its weights carry credit to another; None: not known.
+
+    Where no null space is left, a backward product with the only matrix of a unit tells.
+    """
+    crossed: list[bool | None] = []
+    weights = runs[0].base.meter.weights
+    used = frozenset().union(*(u for run in runs for u in run.base.used))
+    for m in range(len(T)):
+        others = [row[m] for l, row in enumerate(T) if l != m]
+        matrices = sum(w.unit == m and len(w.shape) > 1 for w in weights)
+        if any(v > 0 for v in others):
+            crossed.append(True)
+        elif any(v != v for v in others):
+            crossed.append(True if matrices == 1 and (m, "backward") in used else None)
+        else:
+            crossed.append(False)
+    return crossed
 
 
-def _fill(matrix: list[list[float]]) -> str:
-    """How much of the upper triangle is not zero: none, part or full (NaN: unknown)."""
+def fill(matrix: Matrix) -> str:
+    """How much of the upper triangle is not zero: none, part, full or undefined.
+
+    Undefined where an entry is NaN and none is above zero.
+    """
     size = len(matrix)
     upper = [matrix[l][m] for l in range(size) for m in range(l + 1, size)]
-    defined = [v for v in upper if v == v]
-    if not defined:
-        return "undefined"
-    if not any(defined):
-        return "none"
-    return "full" if all(defined) else "part"
+    if any(v > 0 for v in upper):
+        return "full" if all(v > 0 for v in upper) else "part"
+    return UNDEFINED if any(v != v for v in upper) else "none"
 
 
-def _growth(held: dict[int, int]) -> str:
-    """none: no bytes; flat: the same at all depths but the smallest; else linear."""
+def growth(held: dict[int, int]) -> str:
+    """none: no bytes; flat: at most a tenth more in the deepest than in the second; linear."""
     sizes = [held[depth] for depth in sorted(held)]
     if not any(sizes):
         return "none"
-    return "flat" if len(set(sizes[1:])) == 1 else "linear"
+    return "flat" if sizes[-1] <= 1.1 * sizes[min(1, len(sizes) - 1)] else "linear"
 
 
 def _round(value: float) -> float | None:

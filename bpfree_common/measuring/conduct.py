@@ -111,17 +111,11 @@ def _held(value) -> Iterator[tuple[str, object]]:
 
 def _bytes(t: Tensor) -> object:
     if t.layout != torch.strided:
-        return id(t)  # graphs never change
-    return (
-        t.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        if t.numel()
-        else b""
-    )
+        return id(t)  # a graph, which never changes
+    return t.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def learns_outside_of_units(
-    trained: LearningRule, fresh: LearningRule, x: Tensor
-) -> bool:
+def learns_outside_of_units(trained: LearningRule, fresh: LearningRule, x: Tensor) -> bool:
     """Whether what `trained` predicts from `x` is more than its units know.
 
     The units' weights and buffers are given to `fresh`, made as `trained` was; then both

@@ -63,14 +63,14 @@ class Trace(Observer):
         changes, credits = [], []
         with torch.no_grad():
             for unit in rule.units:
-                parts, given = [p.new_zeros(1) for p in self._start[:1]], []
+                parts, given = [], []
                 for _ in unit.parameters():
                     p, start = next(moved)
                     parts.append((p - start).flatten())
                     given.append(torch.zeros_like(p) if p.grad is None else p.grad)
                     p.copy_(start)
-                changes.append(torch.cat(parts))
-                credits.append(torch.cat([g.flatten() for g in given] + parts[:1]))
+                changes.append(_joined(parts))
+                credits.append(_joined([g.flatten() for g in given]))
         self.changes.append(changes + credits)
         if step < self.metered:
             self._note(step)
@@ -88,6 +88,10 @@ class Trace(Observer):
                 known.append(None)
             elif not any(k is not None and _equal(k, seen.entered) for k in known):
                 known.append(seen.entered)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts) if parts else torch.zeros(0)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -199,8 +203,14 @@ class Influence:
 
     def _threshold(self, step: int, unit: int) -> float:
         """The relative change of a unit's step up to which it counts as round-off."""
-        least = TOLERANCE[self.base.changes[0][0].dtype]
+        least = TOLERANCE.get(self.base.changes[0][unit].dtype, 1e-2)
         return max(least, ROUND_OFF * self.floor[step][unit])
+
+    def resolution(self, unit: int) -> float:
+        """The largest change of a unit's step or credit that counts as round-off."""
+        places = unit, unit + self.units
+        steps = range(len(self.floor))
+        return max(self._threshold(step, place) for step in steps for place in places)
 
     def _column(self, moved: Trace) -> list[float]:
         changes = _changes(self.base, moved)

@@ -36,6 +36,7 @@ class Births:
         self.alive: dict[int, int] = {}  # memory -> number of its birth
         self._events: list[tuple[int, int]] = []  # (number of birth, bytes)
         self._held: set[int] = set()  # births that left PyTorch
+        self._excused: set[int] = set()
         self._numbers = itertools.count()
 
     def begin(self) -> None:
@@ -69,8 +70,11 @@ class Births:
         else:
             self._held.add(number)
 
-    def peak(self, without: set[int]) -> int:
-        """Peak of the bytes alive at once, leaving out the living memories `without`."""
-        skipped = {self.alive[memory] for memory in without if memory in self.alive}
-        changes = [change for number, change in self._events if number not in skipped]
+    def excuse(self, memories: set[int]) -> None:
+        """Leave what lives at these memories out of all peaks, from now on."""
+        self._excused |= {self.alive[m] for m in memories if m in self.alive}
+
+    def peak(self) -> int:
+        """Peak of the bytes alive at once since the step was opened."""
+        changes = [b for number, b in self._events if number not in self._excused]
         return max(itertools.accumulate(changes), default=0)

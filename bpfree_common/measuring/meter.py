@@ -41,6 +41,7 @@ _SILENT = {
 }  # fmt: skip
 _ADDED = {"add", "sub", "rsub"}  #: a weight in these is only added
 _ADDED_FIRST = {"addmm", "baddbmm", "addmv", "addcmul", "addr"}  #: the first argument is
+_COPIES = {"clone", "_to_copy", "copy", "copy_"}
 _PARTS = {"index_select", "index", "gather", "narrow_copy"}  #: take some rows or columns
 
 
@@ -164,7 +165,7 @@ class Meter(TorchDispatchMode):
         self.births.left(tensor)
 
     def live_bytes(self, rule, optimizers) -> int:
-        """Peak of the step, credits and the optimisers' own state excluded.
+        """Peak of the step, credits and the optimisers' own state excluded; call it once.
 
         State of an optimiser is its own where it is shaped as its parameter, or a number.
         """
@@ -173,7 +174,8 @@ class Meter(TorchDispatchMode):
             for t in state.values():
                 if torch.is_tensor(t) and (t.shape == p.shape or t.numel() == 1):
                     kept.append(t)
-        return self.births.peak(without={key(t) for t in kept})
+        self.births.excuse({key(t) for t in kept})
+        return self.births.peak()
 
     def passes(self) -> list[float]:
         """Rows that went forward through each unit: of its weights the most used one."""
@@ -217,6 +219,11 @@ class Meter(TorchDispatchMode):
         """Follow copies of weights; note uses that have no null space."""
         if name in _SILENT or name.startswith(("_foreach", "_fused")):
             return
+        if name in ("cat", "stack"):
+            for value in args[0]:
+                if (found := self.weight_of(value)) and value.dim() > 1:
+                    self._remember(out, value, *found)
+            return
         for place, (arg, value) in enumerate(zip(func._schema.arguments, args)):  # noqa: B905
             found = self.weight_of(value)
             if found is None or (arg.alias_info and arg.alias_info.is_write):
@@ -224,7 +231,8 @@ class Meter(TorchDispatchMode):
             weight = self.weights[found[0]]
             added = arg.name == "bias" or name in _ADDED
             added |= place == 0 and name in _ADDED_FIRST
-            copied = torch.is_tensor(out) and len(weight.shape) > 1
+            copied = name in _COPIES or len(weight.shape) > 1
+            copied &= torch.is_tensor(out)
             if copied and (out.shape == value.shape or name in _PARTS):
                 self._remember(out, value, *found)
             elif not added:
@@ -237,7 +245,7 @@ class Meter(TorchDispatchMode):
         memory = key(copy)
         if memory in self._own:
             return
-        orders = [t.stride(-1) < t.stride(-2) for t in (copy, value)]
+        orders = [t.dim() > 1 and t.stride(-1) < t.stride(-2) for t in (copy, value)]
         turned = turned != (orders[0] != orders[1])
         self._known[memory] = (index, turned, self.births.alive.get(memory))
 

@@ -69,12 +69,16 @@ class Entry:
 
         A claim that is declared by its text alone has no source and no band.
         """
-        declared = vars(self).get("_declared", {})
         where = f"papers.yaml, {self.slug}"
         return {
-            name: claims.claim(where, name, declared.get(name, text))
-            for name, text in self.claims.items()
+            name: claims.claim(where, name, raw)
+            for name, raw in self.written_claims.items()
         }
+
+    @property
+    def written_claims(self) -> dict[str, str | dict]:
+        """The claims as `papers.yaml` writes them: texts, or mappings."""
+        return self.claims | vars(self).get("_declared", {})
 
     @property
     def is_paper(self) -> bool:
@@ -84,6 +88,11 @@ class Entry:
     def has(self, profile: str) -> bool:
         """Whether a report at `profile` is expected of this notebook."""
         return profile == "quick" or self.reads_records or profile in self.profiles
+
+    @property
+    def runs_at(self) -> list[str]:
+        """The profiles at which a report is expected of this notebook."""
+        return [profile for profile in PROFILES if self.has(profile)]
 
     def declared(self) -> dict[str, parameters.Parameter]:
         """The parameters that the notebook declares."""
@@ -150,8 +159,11 @@ def _load(path: Path, mtime: int, size: int) -> dict[str, Entry]:
     return {slug: _entry(slug, fields) for slug, fields in raw.items()}
 
 
-class _OnceLoader(yaml.SafeLoader):
-    """YAML without code, and without a second entry that silently replaces the first."""
+class _OnceLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """YAML without code, and without a second entry that silently replaces the first.
+
+    Read by libyaml where PyYAML has it: every command and every kernel reads the file.
+    """
 
     def construct_mapping(self, node, deep=False):
         seen = set()
@@ -194,7 +206,7 @@ def _entry(slug: str, fields: dict) -> Entry:
             f"{where}: unknown family {entry.family!r}: {choices(entry.family, FAMILIES)}"
         )
     mappings = {name: claim for name, claim in given.items() if isinstance(claim, dict)}
-    if mappings:  # only then: the hash of an entry is that of its attributes
+    if mappings:  # beside the fields, which keep the texts that former studies read
         object.__setattr__(entry, "_declared", mappings)
     entry.declared_claims  # noqa: B018 (a slip is told now, not when a study ends)
     return entry

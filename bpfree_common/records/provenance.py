@@ -138,8 +138,8 @@ def used_names() -> dict[str, str]:
 
 
 def rule_hash(slug: str) -> str:
-    """Digest of the cells tagged `rule` of a notebook on disk."""
-    cells = notebook.tagged(notebook.read(catalogue.get(slug).path), "rule")
+    """Digest of the cells of a notebook on disk that make up its rule."""
+    cells = notebook.tagged(notebook.read(catalogue.get(slug).path), *notebook.RULE)
     return notebook.digest([text for _, text in cells])
 
 
@@ -156,7 +156,7 @@ def rules(slugs: list[str]) -> dict[str, str]:
 def _run_rule(slug: str) -> str:
     """`rule_hash` of the text that was compiled, which tracebacks keep."""
     path = catalogue.get(slug).path
-    cells = notebook.tagged(notebook.read(path), "rule")
+    cells = notebook.tagged(notebook.read(path), *notebook.RULE)
     compiled = {
         key: "".join(kept[2])
         for key, kept in list(linecache.cache.items())

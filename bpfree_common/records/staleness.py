@@ -85,7 +85,8 @@ def changes(was: dict, slug: str, profile: str, reports: Path | None = None) -> 
 
 def shown(entry: catalogue.Entry) -> str:
     """Digest of what a notebook shows of its entry."""
-    return notebook.digest({name: getattr(entry, name) for name in SHOWN})
+    values = {name: getattr(entry, name) for name in SHOWN}
+    return notebook.digest(values | {"claims": entry.written_claims})
 
 
 def pages(profile: str, reports: Path | None = None) -> dict[str, list]:

@@ -27,7 +27,9 @@ from bpfree_common.running.plan import Job, check_data, figures_of
 from bpfree_common.running.view import View
 
 TIMEOUTS = {"quick": 300, "standard": 3_600, "custom": 3_600, "paper": 86_400}
-USER_ERRORS = {"DataError", "DataMissing", "DataCorrupted", "ParameterError"}
+USER_ERRORS = {
+    *("DataError", "DataMissing", "DataCorrupted", "DeviceError", "ParameterError")
+}
 WORTH_WARMING = 3  # jobs from which the warm process pays for itself
 GRACE = 3  # seconds for a worker to save its notebook when its time is over
 SIGN_OF_LIFE = 60  # seconds between two touches of a staging folder

@@ -16,9 +16,7 @@ _ROWS = {"dependence": "depends on", "transport": "uses weights of"}
 _WORDS = {"dependence": "depends on the weights", "transport": "transports the weights"}
 
 
-def audit_matrices(
-    audits: Mapping, palette: Palette | None = None, reference: str = "backprop"
-) -> Figure:
+def audit_matrices(audits: Mapping, *, reference: str = "backprop") -> Figure:
     """Dependence and weight transport of each rule; row l: whose weights unit l used.
 
     audits: arm -> an object with square matrices `dependence` and `transport` (NaN where

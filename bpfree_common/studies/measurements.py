@@ -95,16 +95,11 @@ class Measurements:
 
         unit: what a reader calls a unit. note: sentences to end the caption.
         """
-        caption = (
-            f"Whose weights each {unit}'s update depends on (above) and whose it uses "
-            f"without any forward pass showing them (below). {note}"
-        )
-        self.figure(figures.audit_matrices(audits, self.style), "audit", caption.strip())
+        figure = figures.audit_matrices(audits)
+        caption = f"{figure.caption} {note}".replace("unit", unit)
+        self.figure(figure, "audit", caption.strip())
 
     def memory_figure(self, audits: dict[str, auditing.Audit], note: str = "") -> None:
         """Show and keep how the live bytes of a step grow with the probe's depth."""
-        caption = (
-            "Peak bytes that one step creates and holds at once, against the depth of "
-            f"the probe network. {note}"
-        )
-        self.figure(figures.memory_growth(audits, self.style), "memory", caption.strip())
+        figure = figures.memory_growth(audits, self.style)
+        self.figure(figure, "memory", f"{figure.caption} {note}".strip())

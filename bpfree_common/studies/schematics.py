@@ -18,7 +18,11 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from bpfree_common.errors import UserError
-from bpfree_common.studies.strokes import CREDIT, FIXED, INK, Canvas, extent, plain
+from bpfree_common.studies import parts
+from bpfree_common.studies.sheets import arrange, draw_legend, gallery
+from bpfree_common.studies.strokes import FIXED, Canvas, extent, plain
+
+__all__ = ["KINDS", "Schematic", "SchematicError", "gallery"]
 
 KINDS = {
     "own": "through the layer's own weights, transposed",
@@ -26,9 +30,6 @@ KINDS = {
     "learned": "through feedback weights that learn",
     "scalar": "as one number for all",
 }
-_EDGE, _TOP = 0.46, 0.2  #: half the width and height of a layer's box
-_LANE, _FAR = 0.82, 1.36  #: where feedback runs from layer to layer, and from the loss
-_RING, _HEAD, _COLUMN = 1.04, 1.02, 1.86
 
 
 class SchematicError(UserError):
@@ -39,15 +40,23 @@ class Schematic:
     """A method's credit, declared stroke by stroke; every call returns the schematic.
 
     title: the method's name. layers: how many; the last one is the output layer.
-    names: text of a layer's box. input: text of what comes in.
+    names: the text of a layer's box, for all or one for each. input: what comes in.
     """
 
     def __init__(
-        self, title: str, layers: int = 3, names: str = "$W_{}$", input: str = "$x$"
+        self,
+        title: str,
+        layers: int = 3,
+        names: str | list[str] = "$W_{}$",
+        input: str = "$x$",
     ):
         if layers < 1:
             raise SchematicError(f"a schematic needs a layer, not {layers}")
-        self.title, self.depth, self.names, self.input = title, layers, names, input
+        self.title, self.depth, self.input = title, layers, input
+        self.names = [names] * layers if isinstance(names, str) else list(names)
+        if len(self.names) != layers:
+            raise SchematicError(f"{len(self.names)} names do not fit {layers} layers")
+        self._copies = ""
         self._fixed: set[int] = set()
         self._rings: dict[int, float] = {}
         self._left: dict[int | str, int] = {}
@@ -70,10 +79,10 @@ class Schematic:
 
         def draw(canvas: Canvas) -> None:
             for x, words, again in tracks:
-                canvas.text(x * 1.6, 0, _filled(words), points=10.5)
-                canvas.activity((x, 0.17), (x, 1 - _TOP), second=again)
+                canvas.text(x * 1.6, 0, parts.filled(words), points=10.5)
+                canvas.activity((x, 0.17), (x, 1 - parts.TOP), second=again)
                 for layer in range(1, self.depth):
-                    ends = (x, layer + _TOP), (x, layer + 1 - _TOP)
+                    ends = (x, layer + parts.TOP), (x, layer + 1 - parts.TOP)
                     canvas.activity(*ends, second=again)
 
         more = f", then again from {plain(second)}" if second else ""
@@ -94,11 +103,11 @@ class Schematic:
         """
 
         def draw(canvas: Canvas) -> None:
-            top = self.depth + 0.98
+            top = self._crest
             tracks = ((-0.1, False), (0.1, True)) if both else ((0, False),)
             for x, again in tracks:
                 lift = 0.2 if both else 0.22
-                ends = (x, self.depth + _TOP), (x, top - lift)
+                ends = (x, self.depth + parts.TOP), (x, top - lift)
                 canvas.activity(*ends, second=again)
             canvas.ring(0, top, text)
             if target:
@@ -106,7 +115,7 @@ class Schematic:
                 canvas.activity((-0.7, top), (-0.22, top))
             if credit:
                 x = 0.36
-                canvas.credit((0.22, top), (x, top), (x, self.depth + _TOP))
+                canvas.credit((0.22, top), (x, top), (x, self.depth + parts.TOP))
 
         told = f", and tells layer {self.depth} its error" if credit else ""
         read = f" and the target {plain(target)}" if target else ""
@@ -125,11 +134,16 @@ class Schematic:
             self._check(place, "input")
         if isinstance(from_, int):
             self._check(from_)
-            self._draw += [self._step(from_, place, kind, text) for place in targets]
+            for place in targets:
+                self._step(from_, place, kind, parts.filled(text, place))
             source = f"layer {from_}"
         else:
             _known("source of feedback", from_, ("loss", "target"))
-            self._draw.append(self._trunk(from_, targets, kind, text))
+            self._draw.append(
+                lambda canvas: parts.trunk(
+                    canvas, self._crest, self._input_edge(), from_, targets, kind, text
+                )
+            )
             source = f"the {from_}"
         weights = f" ({plain(_listed(text, targets))})" if text else ""
         where = _spoken(targets)
@@ -145,9 +159,9 @@ class Schematic:
         """
         _known("kind of feedback", kind, KINDS)
         for layer in range(self.depth, 1, -1):
-            self._draw.append(self._step(layer, layer - 1, kind, _filled(text, layer)))
+            self._step(layer, layer - 1, kind, parts.filled(text, layer))
         words = f"Credit goes down layer by layer {KINDS[kind]}"
-        named = ", ".join(_filled(text, n) for n in range(self.depth, 1, -1))
+        named = ", ".join(parts.filled(text, n) for n in range(self.depth, 1, -1))
         self._words.append(f"{words} ({plain(named)}).")
         return self
 
@@ -160,12 +174,12 @@ class Schematic:
         layers = self._layers(layers)
         if head is not None:
             _known("head", head, ("learned", "fixed"))
-        self._rings |= dict.fromkeys(layers, _RING if head is None else _COLUMN)
+        self._rings |= dict.fromkeys(layers, parts.RING if head is None else parts.COLUMN)
 
         def draw(canvas: Canvas) -> None:
             for layer in layers:
-                words = _filled(head_text, layer)
-                ring = _beside(canvas, layer, _filled(text, layer), head, words)
+                words = parts.filled(head_text, layer)
+                ring = parts.beside(canvas, layer, parts.filled(text, layer), head, words)
                 if target:
                     canvas.text(ring + 0.62, layer, target, points=10)
                     canvas.activity((ring + 0.48, layer), (ring + 0.22, layer))
@@ -212,7 +226,7 @@ class Schematic:
             start = (-0.2, 0), (-0.72, 0)
             for layer in sorted(layers, reverse=True):
                 low = layer - 0.1
-                canvas.activity(*start, (-0.72, low), (-_EDGE, low))
+                canvas.activity(*start, (-0.72, low), (-parts.EDGE, low))
                 start = ()  # the others branch off the same line
 
         return self._add(draw, f"{plain(self.input)} also enters {_spoken(layers)}.")
@@ -226,21 +240,27 @@ class Schematic:
         _known("kind of target network", kind, ("learned", "fixed"))
 
         def draw(canvas: Canvas) -> None:
-            canvas.text(_COLUMN, self.depth + 0.98, source, points=10.5)
+            canvas.text(parts.COLUMN, self._crest, source, points=10.5)
             for layer in range(self.depth, 0, -1):
-                words, top = _filled(text, layer), layer == self.depth
-                _row_of_targets(canvas, layer, words, kind, compare, top)
+                words, top = parts.filled(text, layer), layer == self.depth
+                parts.row_of_targets(canvas, layer, words, kind, compare, top)
 
-        named = plain(", ".join(_filled(text, n) for n in range(self.depth, 0, -1)))
+        named = plain(", ".join(parts.filled(text, n) for n in range(self.depth, 0, -1)))
         words = f"A second, {kind} network ({named}) carries {plain(source)} down"
         return self._add(draw, f"{words}; each layer learns from its row's difference.")
+
+    def copies(self, text: str = "many networks") -> "Schematic":
+        """The network exists many times: a population, clients, particles."""
+        self._copies = text
+        self._words.append(f"The network exists many times: {plain(text)}.")
+        return self
 
     def settle(self, text: str = "until settled") -> "Schematic":
         """The activities themselves move for several steps before weights change."""
 
         def draw(canvas: Canvas) -> None:
             x, middle = -1.75 if self._left else -0.78, (1 + self.depth) / 2
-            for end in (1 - _TOP, self.depth + _TOP):
+            for end in (1 - parts.TOP, self.depth + parts.TOP):
                 canvas.activity((x, middle), (x, end))
             canvas.text(x - 0.2, middle, text, points=8, rotation=90)
 
@@ -263,12 +283,12 @@ class Schematic:
 
         scale: inches between two layers. Without the legend it can be a thumbnail.
         """
-        figure, axes = plt.subplots(1, 2 if legend else 1, squeeze=False, layout=None)
+        figure, axes = plt.subplots(1, 2 if legend else 1, squeeze=False, layout="none")
         canvas = self.draw(axes[0, 0], scale)
         boxes = [canvas.limits()]
         if legend:
             boxes.append(draw_legend(axes[0, 1], scale).limits())
-        _arrange(figure, axes[0], boxes, scale)
+        arrange(figure, axes[0], boxes, scale)
         figure.caption, figure.alt = self.title, self.alt()
         return figure
 
@@ -277,12 +297,15 @@ class Schematic:
         canvas = Canvas(ax, scale)
         for layer in range(1, self.depth + 1):
             kind = "fixed" if layer in self._fixed else "learned"
-            canvas.box(0, layer, _filled(self.names, layer), kind)
+            for n in (2, 1) if self._copies else ():
+                canvas.copy(0.09 * n, layer + 0.08 * n, kind)
+            canvas.box(0, layer, parts.filled(self.names[layer - 1], layer), kind)
         for stroke in self._draw:
             stroke(canvas)
         left, right, *_ = canvas.limits()
         middle = (left + right) / 2
-        for line, words in enumerate(self._notes):
+        notes = [self._copies, *self._notes] if self._copies else self._notes
+        for line, words in enumerate(notes):
             canvas.text(middle, -0.42 - 0.27 * line, words, FIXED, 8.5)
         title, base = fill(self.title, 22), self.depth + 1.38
         canvas.text(middle, base, title, points=10.5, weight="bold", va="bottom")
@@ -312,52 +335,20 @@ class Schematic:
             self._check(layer)
         return layers
 
-    def _step(self, source: int, to, kind: str, text: str) -> Callable:
-        """Credit from a layer to a lower place: between rings, where both have one."""
+    def _step(self, source: int, to, kind: str, text: str) -> None:
+        self._draw.append(
+            lambda canvas: parts.step(canvas, self._rings, source, to, kind, text)
+        )
 
-        def draw(canvas: Canvas) -> None:
-            if source in self._rings and to in self._rings:
-                x = self._rings[source]
-                canvas.credit((x, source - 0.22), (x, to + 0.22), kind=kind)
-            else:
-                x = _LANE
-                low = (0.2, 0) if to == "input" else (_EDGE, to + 0.08)
-                corner = (_EDGE, source - 0.08), (x, source - 0.08)
-                canvas.credit(*corner, (x, low[1]), low, kind=kind)
-            height = (source + (0 if to == "input" else to)) / 2
-            _through(canvas, x, height, kind, _filled(text, to))
-
-        return draw
-
-    def _trunk(self, source: str, targets: list, kind: str, text: str) -> Callable:
-        """Credit from the top to several places: one line, and branches off it."""
-
-        def draw(canvas: Canvas) -> None:
-            top = self.depth + 0.98
-            start = (
-                [(0.22, top), (_FAR, top)] if source == "loss" else [(_FAR, top - 0.16)]
-            )
-            if source == "target":
-                canvas.text(_FAR, top, "$y$", points=10)
-            rows = {place: 0 if place == "input" else place for place in targets}
-            for place, y in sorted(rows.items(), key=lambda pair: pair[1]):
-                edge = self._input_edge() if place == "input" else _EDGE
-                canvas.credit(*start, (_FAR, y), (edge, y), kind=kind)
-                start = []  # the others branch off the same line
-                x, height = (_FAR, 1.5) if place == "input" else (_LANE + 0.08, y)
-                if kind != "scalar":
-                    _through(canvas, x, height, kind, _filled(text, place))
-            if kind == "scalar" and text:
-                middle = (min(rows.values()) + top) / 2
-                canvas.text(_FAR + 0.2, middle, text, CREDIT, 8.5, rotation=90)
-
-        return draw
+    @property
+    def _crest(self) -> float:
+        return self.depth + parts.CREST
 
     def _input_edge(self) -> float:
         """Where the words of the (second) input end, right of the column."""
         words = self._second or self.input
         middle = 0.32 if self._second else 0
-        return middle + extent(_filled(words), 10.5)[0] / 2 + 0.06
+        return middle + extent(parts.filled(words), 10.5)[0] / 2 + 0.06
 
     def _beside_left(self, at, text: str, symbol, what: str, does: str) -> "Schematic":
         places = ["input"] if at == "input" else self._layers(at)
@@ -367,138 +358,20 @@ class Schematic:
         def draw(canvas: Canvas) -> None:
             for place in places:
                 row = 0 if place == "input" else place
-                edge = self._input_edge() if place == "input" else _EDGE
+                edge = self._input_edge() if place == "input" else parts.EDGE
                 y = row + (0.1 if place in self._skips else 0)
                 if self._left[place] > 1:
                     y = row + (0.19, -0.19)[first[place] % 2]
                 canvas.activity((-0.9, y), (-edge, y), head=symbol is Canvas.die)
                 symbol(canvas, -0.98, y)
-                canvas.text(-1.18, y, _filled(text, place), points=9, ha="right")
+                canvas.text(-1.18, y, parts.filled(text, place), points=9, ha="right")
 
         named = f" {plain(_listed(text, places))}" if text else ""
         return self._add(draw, f"{what}{named} {does} {_spoken(places)}.")
 
 
-def _beside(canvas: Canvas, layer: int, words: str, head, head_words: str) -> float:
-    """A ring (behind a head, if any) right of a layer's box; the ring's place."""
-    stops = [(_EDGE, _RING - 0.22)]
-    if head:
-        canvas.box(_HEAD + 0.06, layer, head_words, head, 0.46, 0.34, 8.5)
-        stops = [(_EDGE, _HEAD - 0.17), (_HEAD + 0.29, _COLUMN - 0.22)]
-    ring = _COLUMN if head else _RING
-    for left, right in stops:
-        canvas.activity((left, layer + 0.085), (right + 0.02, layer + 0.085))
-        canvas.credit((right + 0.02, layer - 0.085), (left, layer - 0.085))
-    canvas.ring(ring, layer, words)
-    return ring
-
-
-def _row_of_targets(
-    canvas: Canvas, layer: int, words: str, kind: str, compare: str, top: bool
-) -> None:
-    """One step of the target network down to the row of `layer`, and the comparison."""
-    above = layer + (0.82 if top else 1)
-    canvas.credit((_COLUMN, above), (_COLUMN, layer), kind=kind, head=False)
-    canvas.box(_COLUMN, layer + 0.5, words, kind, 0.56, 0.34, 8.5)
-    canvas.credit((_COLUMN, layer + 0.05), (_COLUMN, layer), (_RING + 0.2, layer))
-    canvas.activity((_EDGE, layer + 0.085), (_RING - 0.2, layer + 0.085))
-    canvas.credit((_RING - 0.2, layer - 0.085), (_EDGE, layer - 0.085))
-    canvas.ring(_RING, layer, compare)
-
-
-def _through(canvas: Canvas, x: float, y: float, kind: str, words: str) -> None:
-    """What credit passes: a small box, or only words for a layer's own weights."""
-    if kind in ("fixed", "learned"):
-        canvas.box(x, y, words, kind, 0.46, 0.32, 8.5)
-    elif words:
-        canvas.text(x + 0.09, y, words, CREDIT, 9, ha="left")
-
-
-def draw_legend(ax, scale: float = 0.62) -> Canvas:
-    """The strokes and what they mean, one a line: the same beside every schematic."""
-    canvas = Canvas(ax, scale)
-    lines: list[tuple[Callable[[float], None], str]] = [
-        (lambda y: canvas.activity((0, y), (0.7, y)), "activity"),
-        (lambda y: canvas.activity((0, y), (0.7, y), second=True), "second pass"),
-        (lambda y: canvas.credit((0, y), (0.7, y)), "credit"),
-        (
-            lambda y: canvas.credit((0, y), (0.7, y), kind="fixed"),
-            "through fixed weights",
-        ),
-        (lambda y: canvas.credit((0, y), (0.7, y), kind="scalar"), "one number for all"),
-        (lambda y: canvas.box(0.35, y, "", "learned", 0.5, 0.25), "learns"),
-        (lambda y: canvas.box(0.35, y, "", "fixed", 0.5, 0.25), "fixed at random"),
-        (lambda y: canvas.ring(0.35, y, "", 0.14), "loss, goodness, error"),
-        (lambda y: canvas.cut(0.35, y), "no gradient passes"),
-        (lambda y: canvas.die(0.35, y), "noise, random direction"),
-        (lambda y: canvas.store(0.35, y), "state kept"),
-    ]
-    for row, (stroke, words) in enumerate(lines):
-        y = 4.1 - 0.4 * row
-        stroke(y)
-        canvas.text(0.86, y, words, points=8.5, ha="left")
-    ax.set_axis_off()
-    return canvas
-
-
-def gallery(
-    schematics: dict[str, Schematic], columns: int = 5, scale: float = 0.42
-) -> Figure:
-    """Many schematics side by side at one scale, and the legend in the last place.
-
-    schematics: key -> schematic, in the order of drawing.
-    """
-    rows = -(-(len(schematics) + 1) // columns)
-    figure, axes = plt.subplots(rows, columns, squeeze=False, layout=None)
-    canvases = [
-        s.draw(ax, scale) for s, ax in zip(schematics.values(), axes.flat, strict=False)
-    ]
-    canvases.append(draw_legend(axes.flat[len(canvases)], scale))
-    for ax in axes.flat:
-        ax.set_axis_off()
-    reach = [canvas.limits() for canvas in canvases]
-    _arrange_grid(figure, axes, reach, scale)
-    figure.caption = "Who tells each layer how to change: one picture per method."
-    figure.alt = " ".join(s.alt() for s in schematics.values())
-    return figure
-
-
-def _arrange(figure: Figure, axes, boxes: list[tuple], scale: float) -> None:
-    """Place drawings of their own sizes beside each other, to scale."""
-    widths = [right - left for left, right, _, _ in boxes]
-    height = max(top - bottom for _, _, bottom, top in boxes)
-    figure.set_size_inches(sum(widths) * scale, height * scale)
-    x = 0.0
-    for ax, (left, right, bottom, top), width in zip(axes, boxes, widths, strict=True):
-        middle = (bottom + top) / 2
-        ax.set_position((x / sum(widths), 0, width / sum(widths), 1))
-        ax.set(xlim=(left, right), ylim=(middle - height / 2, middle + height / 2))
-        x += width
-
-
-def _arrange_grid(figure: Figure, axes, reach: list[tuple], scale: float) -> None:
-    """Place drawings in a grid of equal cells, each centred, inputs aligned."""
-    wide = max(right - left for left, right, _, _ in reach)
-    low = min(bottom for _, _, bottom, _ in reach)
-    tall = max(top for *_, top in reach) - low
-    rows, columns = axes.shape
-    figure.set_size_inches(columns * wide * scale, rows * tall * scale)
-    for index, (ax, (left, right, *_)) in enumerate(zip(axes.flat, reach, strict=False)):
-        row, column = divmod(index, columns)
-        ax.set_position((column / columns, 1 - (row + 1) / rows, 1 / columns, 1 / rows))
-        middle = (left + right) / 2
-        ax.set(xlim=(middle - wide / 2, middle + wide / 2), ylim=(low, low + tall))
-    for ax in axes.flat[len(reach) :]:
-        ax.set_visible(False)
-
-
-def _filled(text: str, layer="") -> str:
-    """`text` with the layer's number in the place of ``{}``."""
-    return text.replace("{}", str(layer))
-
-
 def _listed(text: str, places: Iterable) -> str:
-    return ", ".join(dict.fromkeys(_filled(text, place) for place in places))
+    return ", ".join(dict.fromkeys(parts.filled(text, place) for place in places))
 
 
 def _spoken(places: list) -> str:
@@ -519,6 +392,3 @@ def _known(what: str, value, allowed) -> None:
     if value not in allowed:
         choices = ", ".join(map(repr, allowed))
         raise SchematicError(f"there is no {what} {value!r}: choose one of {choices}")
-
-
-__all__ = ["INK", "KINDS", "Schematic", "SchematicError", "draw_legend", "gallery"]

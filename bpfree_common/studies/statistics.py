@@ -13,11 +13,12 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
+FEWEST = 3  #: values that have an interval
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean of `n` values with its 95 % interval; of one value the ends are None."""
+    """A mean of `n` values with its 95 % interval; of one or two the ends are None."""
 
     mean: float
     low: float | None
@@ -29,7 +30,7 @@ class Estimate:
         form = f"{'+' if sign else ''}.{digits}f"
         mean = format(self.mean * scale, form)
         if self.low is None:
-            return f"{mean} (one seed)" if self.n == 1 else mean
+            return f"{mean} ({'one seed' if self.n == 1 else 'two seeds'})"
         ends = (format(end * scale, form) for end in (self.low, self.high))
         return f"{mean} ({' to '.join(ends)})"
 
@@ -44,14 +45,15 @@ class Estimate:
 def estimate(values) -> Estimate:
     """The mean of `values`, shape (n,), with its 95 % t interval.
 
+    Two values have none either: theirs would be thirteen standard errors to each side.
     Raises ValueError if there is no value, or one that is not finite.
     """
     values = np.atleast_1d(np.asarray(values, dtype=float))
     if not values.size or not np.isfinite(values).all():
         raise ValueError(f"{values.tolist()} are no finite numbers: nothing to estimate")
     mean = float(values.mean())
-    if values.size == 1:
-        return Estimate(mean, None, None, 1)
+    if values.size < FEWEST:
+        return Estimate(mean, None, None, values.size)
     half = float(stats.sem(values) * stats.t.ppf((1 + LEVEL) / 2, values.size - 1))
     return Estimate(mean, mean - half, mean + half, values.size)
 

@@ -66,6 +66,15 @@ class Canvas:
         self.text(x, y, words, points=points, bbox=back if kind == "fixed" else None)
         self._reach += [corner, (x + width / 2, y + height / 2)]
 
+    def copy(self, x, y, kind="learned", width=0.92, height=0.4) -> None:
+        """The frame of a further layer of the same kind, behind all else."""
+        style = "round,pad=0,rounding_size=0.09"
+        frame = FancyBboxPatch((x - width / 2, y - height / 2), width, height,
+                               boxstyle=style, fc="white", ec=FRAME[kind],
+                               lw=0.9 * self.size, alpha=0.6, zorder=2 - x)  # fmt: skip
+        self.ax.add_patch(frame)
+        self._reach += [(x + width / 2, y + height / 2)]
+
     def ring(self, x, y, words, radius=0.22) -> None:
         """Where a loss, a goodness or an error is read."""
         self.ax.add_patch(

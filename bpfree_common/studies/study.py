@@ -103,13 +103,16 @@ class Study(Measurements):
         """A sentence for the first screen, with its numbers and intervals."""
         self._findings.append(sentence)
 
-    def figure(self, figure: Figure, name: str, caption: str, alt: str = "",
+    def figure(self, figure: Figure, name: str, caption: str = "", alt: str = "",
                headline: bool = False) -> None:  # fmt: skip
         """Show a figure with its caption and keep it.
 
-        alt: what the picture shows, for those who cannot see it; the caption if empty.
-        headline: it is the one picture of the first screen.
+        caption, alt (what the picture shows, for those who cannot see it): those that
+        the laboratory's plots suggest, if empty. headline: it is the one picture of the
+        first screen.
         """
+        caption = caption or getattr(figure, "caption", "")
+        alt = alt or getattr(figure, "alt", "")
         if any(kept["name"] == name for kept in self._figures):
             raise ValueError(f"there is already a figure {name!r}: choose another name")
         png = images.save(figure, self.folder / "figures", name)
