@@ -378,6 +378,33 @@ def test_an_arm_far_below_is_named_with_its_number_and_does_not_stretch_the_axis
     assert any("frozen ↓" in text.get_text() for text in ax.texts)
 
 
+def test_an_arm_that_diverged_is_named_as_such_and_spoils_nothing():
+    values = {"own": [90.0, 91.0], "backprop": [92.0, float("nan")]}
+    figure = figures.points(values, palette.Palette("own"))
+    assert [text.get_text() for text in figure.axes[0].texts][1] == "diverged"
+    assert "backprop diverged" in figure.alt
+    histories = _histories(["own", "backprop"], seeds=1)
+    histories["backprop"][0][-1]["validation"] = None  # as records keep what is no number
+    (ax,) = figures.learning_curves(histories, palette.Palette("own")).axes
+    assert {text.get_text() for text in ax.texts} == {"own", "backprop diverged"}
+
+
+def test_two_arms_of_one_seed_are_both_on_the_axis():
+    (ax,) = figures.points(
+        {"own": [92.0], "backprop": [93.0]}, palette.Palette("own")
+    ).axes
+    low, high = ax.get_xlim()
+    assert low < 92 < 93 < high
+
+
+def test_a_caption_says_over_how_many_seeds_its_intervals_are():
+    assert marks.seeds_words([1, 1]) == "one seed, no interval"
+    assert marks.seeds_words([5, 5]) == "95 % intervals over 5 seeds"
+    assert marks.seeds_words([1, 3, 5]) == (
+        "95 % intervals over 3 to 5 seeds, none where an arm has one"
+    )
+
+
 def test_an_arm_at_the_edge_of_its_grid_is_marked_and_the_caption_says_so():
     style = palette.Palette("own")
     marked = figures.points(_values(ARMS[:3], 3), style, edges=["backprop"])
@@ -401,6 +428,34 @@ def test_a_setting_that_diverged_leaves_a_gap_in_the_tuners_curve():
     tuning["own"]["grid"].append({"lr": 1.0, "validation": None})
     (ax,) = figures.rate_curves(tuning, palette.Palette("own")).axes
     assert list(ax.lines[0].get_xdata()) == [1e-4, 3e-4, 1e-3]
+
+
+def test_a_rate_at_which_training_collapses_does_not_stretch_the_tuners_axis():
+    tuning = _tuning(["own"])
+    tuning["own"]["grid"] += [{"lr": 1e-2, "validation": 0.69}]
+    tuning["own"]["grid"] += [{"lr": 1.0, "validation": 0.01}]
+    (ax,) = figures.rate_curves(tuning, palette.Palette("own")).axes
+    low, high = ax.get_ylim()
+    assert 0.3 < low < 0.6 < 0.7 < high  # 0.6 is the chosen rate's neighbour
+    assert [text.get_text() for text in ax.texts] == ["own ↓ 0.01"]
+
+
+def test_an_arm_that_diverged_at_every_rate_is_said_to_have():
+    tuning = _tuning(["own", "backprop"])
+    for setting in (lost := [dict(each) for each in tuning["own"]["grid"]]):
+        setting["validation"] = float("nan")
+    tuning["own"]["grid"] = lost
+    figure = figures.rate_curves(tuning, palette.Palette("own"))
+    assert "own diverged at every rate" in figure.alt
+    assert [text.get_text() for text in figure.axes[0].texts] == ["backprop"]
+
+
+def test_a_rule_that_keeps_nothing_alive_is_named_in_the_caption():
+    nothing, some = {2: 0, 4: 0}, {2: 40_000, 4: 41_000}
+    audits = {"own": _audit(0, live=nothing), "backprop": _audit(0, live=some)}
+    figure = figures.memory_growth(audits, palette.Palette("own"))
+    assert 'keeps nothing alive: "own".' in figure.caption
+    assert len(figure.axes[0].get_yticks()) >= 2
 
 
 def test_only_audits_that_differ_from_backprops_are_drawn():

@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from bpfree_common import LabelledLinear, TaughtLinear
+from bpfree_common import LabelledLinear, TaughtLinear, cnn
+from bpfree_common.learning import textbook, textbook_cnn
 
 IMAGES, PIXELS, CLASSES, UNITS = 5, 7, 3, 4
 
@@ -106,3 +107,50 @@ def test_outputs_and_inputs_that_are_left_out_get_what_zeros_would(layer):
     for one, two in ((whole, part), (layer, other)):
         for p, q in zip(one.parameters(), two.parameters(), strict=True):
             assert torch.allclose(p.grad, q.grad, atol=1e-6)
+
+
+# --- initialisation ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [2, 4, 8, 16])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_neither_signals_nor_gradients_vanish_or_explode_with_depth(activation, depth):
+    torch.manual_seed(0)
+    units = textbook([256] * depth + [10], activation)
+    x = torch.randn(512, 256)
+    outputs = [x]
+    for unit in units:
+        outputs.append(unit(outputs[-1]))
+    F.cross_entropy(outputs[-1], torch.arange(512) % 10).backward()
+    gradients = [unit[0].weight.grad.norm() for unit in units[:-1]]
+    # PyTorch's own initialisation loses a factor of a thousand and more at 16 layers
+    assert (
+        0.2 < outputs[-2].square().mean().sqrt() / outputs[1].square().mean().sqrt() < 5
+    )
+    assert 0.2 < gradients[0] / gradients[-1] < 5
+
+
+@pytest.mark.parametrize("activation, gain", [("relu", 2**0.5), ("tanh", 1.0)])
+def test_weights_have_the_gain_of_their_activation_and_biases_are_zero(activation, gain):
+    torch.manual_seed(0)
+    dense = textbook([400, 300, 300], activation)
+    images = textbook_cnn((30, 4, 4), [200], 300, activation)
+    gains = [gain, 1.0, gain, 1.0]  # the read-outs feed a softmax, no activation
+    layers = [dense[0][0], dense[1][0], images[0][0], images[1][1]]
+    for layer, expected in zip(layers, gains, strict=True):
+        std = float(layer.weight.detach().std()) * layer.weight[0].numel() ** 0.5
+        assert std == pytest.approx(expected, rel=0.02)
+        assert not layer.bias.any()
+
+
+def test_channels_last_changes_the_layout_in_memory_and_no_score():
+    made = []
+    for channels_last in (False, True):
+        torch.manual_seed(0)
+        made.append(cnn((3, 8, 8), [4, 6], 5, channels_last=channels_last).double())
+    plain, fast = (torch.nn.Sequential(*units) for units in made)
+    x = torch.randn(7, 3, 8, 8).double()
+    hidden = fast[:2](x)
+    assert hidden.is_contiguous(memory_format=torch.channels_last)
+    assert not hidden.is_contiguous()
+    assert torch.allclose(plain(x), fast(x), atol=1e-12)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from bpfree_common import cnn, mlp, sgd
 from bpfree_common.errors import ContractError
+from bpfree_common.learning import Regularisers
 from bpfree_common.learning.alignment import compute_credit, compute_gradient
 from bpfree_common.learning.opponents import (
     Accumulation,
@@ -210,3 +211,86 @@ def test_making_heads_changes_neither_statistics_nor_mode_of_the_units():
 def test_deep_supervision_of_no_hidden_unit_is_refused():
     with pytest.raises(ContractError, match="needs a hidden unit"):
         DeepSupervision(mlp([16, 3]), sgd(0.1), torch.randn(1, 16))
+
+
+# --- regularisers -----------------------------------------------------------------------
+
+
+def arms():
+    x = torch.randn(1, 16)
+    return {
+        "backprop": lambda lr: Backprop(mlp(SIZES), sgd(lr)),
+        "frozen": lambda lr: Frozen(mlp(SIZES), sgd(lr)),
+        "supervision": lambda lr: DeepSupervision(mlp(SIZES), sgd(lr), x),
+        "images": lambda lr: Backprop(cnn(SHAPE, [3, 4], 3), sgd(lr)),
+    }
+
+
+@pytest.mark.parametrize("arm", arms())
+@pytest.mark.parametrize("norm", ["none", "batch", "layer"])
+def test_one_argument_puts_the_same_regularisers_on_every_arm(arm, norm):
+    torch.manual_seed(0)
+    rule = Regularisers(0.01, 0.25, norm).on(arms()[arm])(lr=0.1)
+    rule.check_contract()
+    (group,) = rule.configure_optimizers().param_groups
+    assert group["weight_decay"] == 0.01
+    x, y = batch_for(convolutional if arm == "images" else dense)
+    x = x.float()
+    assert rule.credit((x, y))["loss"].isfinite()
+    for unit in rule.units[:-1]:
+        body = getattr(unit, "body", unit)
+        x = body[0](x)
+        if norm != "none":
+            x = body[1](x)
+            assert x.mean().abs() < 0.05
+            assert float(x.detach().var()) == pytest.approx(1, abs=0.2)
+        assert isinstance(body[-1], nn.Dropout)
+        assert body[-1].p == 0.25
+    assert not any(isinstance(m, nn.Dropout) for m in rule.units[-1].modules())
+    trained = {id(p) for p in group["params"]}
+    if arm == "frozen":
+        assert trained == {id(p) for p in rule.units[-1].parameters()}
+    else:
+        assert len(trained) == len([*rule.parameters()])
+
+
+def test_no_regulariser_leaves_an_arm_as_it_is():
+    torch.manual_seed(0)
+    plain = arms()["backprop"](lr=0.1)
+    torch.manual_seed(0)
+    same = Regularisers().on(arms()["backprop"])(lr=0.1)
+    assert str(plain.units) == str(same.units)
+    assert torch.equal(plain(torch.ones(2, 16)), same(torch.ones(2, 16)))
+
+
+def test_decayed_weights_shrink_as_the_optimiser_defines():
+    rule = Regularisers(weight_decay=0.5).on(arms()["backprop"])(lr=0.1)
+    optimizer, before = rule.configure_optimizers(), rule.units[0][0].weight.clone()
+    for p in rule.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    assert torch.allclose(rule.units[0][0].weight, before * (1 - 0.1 * 0.5))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"norm": "batch"}, "a unit is a Residual: normalisation and dropout need"),
+        ({"dropout": 0.1}, "a unit is a Residual: normalisation and dropout need"),
+    ],
+)
+def test_what_a_regulariser_cannot_change_is_refused(options, message):
+    build = Regularisers(**options).on(lambda lr: Backprop(residual(), sgd(lr)))
+    with pytest.raises(ContractError, match=message):
+        build(lr=0.1)
+
+
+def test_an_unknown_normalisation_is_refused():
+    with pytest.raises(ContractError, match="norm is 'bach': choose one of none, batch"):
+        Regularisers(norm="bach")
+
+
+def test_an_optimiser_without_weight_decay_is_refused():
+    recipe = Regularisers(weight_decay=0.1).recipe(torch.optim.LBFGS)
+    with pytest.raises(ContractError, match="LBFGS has no weight decay"):
+        recipe([torch.zeros(1, requires_grad=True)])

@@ -8,7 +8,7 @@ import pytest
 
 from bpfree_common import paths, records
 from bpfree_common.errors import CatalogueError, ReportError
-from bpfree_common.papers import catalogue, notebook
+from bpfree_common.papers import catalogue, loader, notebook
 from bpfree_common.records import executed, provenance
 from bpfree_common.records.units import digest16, units
 
@@ -541,3 +541,20 @@ def test_times_do_not_enter_the_canonical_record_but_are_sealed(report):
     after = records.load("template", "quick", report)
     assert records.canonical(before) == records.canonical(after)
     assert before["hashes"]["seal"] != after["hashes"]["seal"]
+
+
+def test_a_rule_of_another_notebook_counts_as_it_was_loaded(monkeypatch, tmp_path):
+    path = tmp_path / "template.ipynb"
+    text = catalogue.get("template").path.read_text()
+    path.write_text(text)
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    monkeypatch.delitem(sys.modules, "bpfree_papers.template", raising=False)
+    loader.load_rule("template")
+    before = provenance.rule_hash("template")
+    assert provenance.rules([])["template"] == before
+    path.write_text(text.replace("class RandomReadout", "class Readout"))
+    assert provenance.rule_hash("template") != before, "the file has changed"
+    loaded = provenance.rules(["template"])["template"]
+    assert loaded != provenance.rule_hash("template"), "but that is not what was run"
+    path.write_text(text)
+    assert provenance.rules(["template"])["template"] == provenance.rule_hash("template")

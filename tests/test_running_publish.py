@@ -104,7 +104,7 @@ def test_a_profile_that_is_a_mount_of_its_own_is_published_into(tmp_path):
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
 @pytest.mark.parametrize("linked", ["quick", "quick/tiny"])
 def test_a_link_to_another_disk_stays_and_its_place_is_renewed(tmp_path, linked):
-    if os.stat("/dev/shm").st_dev == tmp_path.stat().st_dev:
+    if Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("one file system only")
     elsewhere = Path("/dev/shm") / f"bpfree-test-{os.getpid()}-{linked.count('/')}"
     try:

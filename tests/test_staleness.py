@@ -440,13 +440,47 @@ def test_a_changed_function_that_quick_does_not_run_is_not_confirmed(repository)
     assert repository.confirm() == f"paper: not confirmed: {said}"
 
 
-def test_a_changed_constant_asks_for_a_run_of_every_function_that_names_it():
-    old = TOY.replace("return x\n", "return x * M\n") + "M = 2\n"
-    before, after = {"toy": units(old)}, {"toy": units(old.replace("M = 2", "M = 3"))}
-    changes = Changes(before, after, {"toy": {"used": ""}})
-    assert changes.untested({"toy": None}) == ["toy.large_only"]
-    changes = Changes(before, after, {"toy": {"used": "", "large_only": ""}})
+COVERED = """
+M = 2
+def make():
+    return 1
+TABLE = {"a": M}
+MADE = make()
+class Plan:
+    size = 1
+    def grow(self): return self.size
+class Large(Plan):
+    def shrink(self): return 0
+def reads(): return TABLE
+def reads_made(): return MADE
+def bystander(): return 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "asked"),
+    [
+        ("M = 2", "M = 3", ["reads"]),
+        ("return 1", "return 2", ["make", "reads_made"]),
+        ("size = 1", "size = 2", ["Large.shrink", "Plan.grow"]),
+        ("return 0\ndef reads(", "return 9\ndef reads(", ["Large.shrink"]),
+        ("def bystander(): return 0", "", []),  # who called it would have changed
+    ],
+)
+def test_a_change_asks_for_a_run_of_all_that_it_can_reach(old, new, asked):
+    assert COVERED.count(old) == 1
+    before, after = units(COVERED), units(COVERED.replace(old, new))
+    laboratories = ({"toy": before}, {"toy": after})
+    changes = Changes(*laboratories, {"toy": {}})
+    assert changes.untested({"toy": None}) == [f"toy.{name}" for name in asked]
+    changes = Changes(*laboratories, {"toy": dict.fromkeys(asked, "")})
     assert changes.untested({"toy": None}) == []
+
+
+def test_a_changed_statement_outside_functions_is_never_confirmed():
+    before, after = units("for a in b: c()\n"), units("for a in b: d()\n")
+    changes = Changes({"toy": before}, {"toy": after}, {"toy": {}})
+    assert changes.untested({"toy": None}) == ["toy, outside its functions"]
 
 
 def test_a_remade_report_that_differs_revokes_the_confirmation(repository):

@@ -1,17 +1,20 @@
 """Training through Lightning: the loop adds nothing, resumes bit for bit, scales out."""
 
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from bpfree_common import Backprop, adam, fit, load_data, lr_grid, mlp, sgd
+from bpfree_common import Backprop, adam, fit, knn_graph, load_data, lr_grid, mlp, sgd
 from bpfree_common.errors import ContractError
+from bpfree_common.learning import training
 from bpfree_common.learning.batches import Batches
-from bpfree_common.learning.training import evaluate, trainer
+from bpfree_common.learning.training import evaluate, train, trainer
 
 SIZES = [64, 24, 10]
 
@@ -267,6 +270,147 @@ def test_a_rule_with_a_stray_parameter_is_refused_before_training(digits):
         fit(rule, digits, 1, 64)
 
 
+def test_a_rule_without_units_or_without_trainable_parameters_is_refused(digits):
+    empty = Backprop(mlp([64]), adam(3e-3))
+    with pytest.raises(ContractError, match="Backprop has no unit: a network needs one"):
+        fit(empty, digits, 1, 64)
+    rule = make()
+    rule.requires_grad_(False)
+    with pytest.raises(ContractError, match="Backprop has no parameter to train"):
+        fit(rule, digits, 1, 64)
+
+
+# --- runs -------------------------------------------------------------------------------
+
+
+def run(digits, kind=Backprop, build=None, **options):
+    def made(lr):
+        return kind(mlp(SIZES), sgd(lr))
+
+    return train("arm", build or made, {"lr": 0.1}, digits, 7, 2, 64, **options)
+
+
+def test_a_run_keeps_what_was_trained_and_how_well_it_does(digits):
+    done = run(digits)
+    assert (done.arm, done.seed, done.hyper) == ("arm", 7, {"lr": 0.1})
+    assert done.updates == 2 * (len(digits.y_train) // 64)
+    for split in ("val", "test"):
+        x, y = digits.split(split)
+        right = (done.rule(x).argmax(1) == y).float().mean()
+        found = done.test if split == "test" else done.validation
+        assert found == pytest.approx(float(right))
+    assert done.history[-1]["validation"] == done.validation
+    assert done.seconds > 0
+
+
+def test_runs_cool_unless_told_otherwise(digits):
+    for options, cool in (({}, True), ({"cool": False}, False)):
+        torch.manual_seed(7)
+        rule = fit(Backprop(mlp(SIZES), sgd(0.1)), digits, 2, 64, seed=7, cool=cool)
+        assert torch.equal(weights(rule), weights(run(digits, **options).rule))
+
+
+def test_a_tuning_run_is_the_reporting_run_without_the_test_split(digits):
+    class Untouched:
+        """Stands for a test split: any use but hiding it is an error."""
+
+        def __getitem__(self, index):
+            return torch.empty(0)
+
+    hidden = replace(digits, x_test=Untouched(), y_test=Untouched())
+    tuning, reporting = run(hidden, test=False), run(digits)
+    assert math.isnan(tuning.test)
+    assert torch.equal(weights(tuning.rule), weights(reporting.rule))
+    assert tuning.validation == reporting.validation
+
+
+def test_the_test_split_is_out_of_reach_while_a_rule_trains(digits, monkeypatch):
+    handed = []
+
+    def spy(rule, data, *arguments, **options):
+        handed.append(data)
+        return fit(rule, data, *arguments, **options)
+
+    monkeypatch.setattr(training, "fit", spy)
+    done = run(digits)
+    (data,) = handed
+    assert len(data.x_test) == len(data.y_test) == 0
+    assert not math.isnan(done.test)
+
+
+def test_updates_count_the_steps_of_each_optimiser_once(digits):
+    class Two(Backprop):
+        def configure_optimizers(self):
+            return [self.recipe(unit.parameters()) for unit in self.units]
+
+    class Thrice(Two):
+        def step(self, batch):
+            super().step(batch)
+            for optimizer in 2 * self.optimizers():
+                optimizer.step()
+
+    batches = 2 * (len(digits.y_train) // 64)
+    assert run(digits, Two).updates == batches
+    assert run(digits, Thrice).updates == 3 * batches
+
+
+@pytest.mark.parametrize("what", ["weight", "buffer", "gradient"])
+@pytest.mark.parametrize("where", ["while it trains", "afterwards"])
+def test_a_rule_that_learns_while_it_is_measured_is_refused(digits, what, where):
+    class Cheat(Backprop):
+        """Changes itself in `score`."""
+
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.register_buffer("seen", torch.zeros(()))
+
+        def score(self, batch):
+            validating = self.trainer.state.stage == "validate"
+            if (where == "while it trains") == validating:
+                if what == "weight":
+                    self.units[0][0].weight.data += 1
+                elif what == "buffer":
+                    self.seen += 1
+                else:
+                    self.units[0][0].weight.grad = torch.ones(24, 64)
+            return super().score(batch)
+
+    with pytest.raises(ContractError, match="measuring Cheat changed its"):
+        run(digits, Cheat)
+
+
+def test_measuring_a_rule_that_diverged_is_no_change(digits):
+    def build(lr):
+        return Backprop(mlp(SIZES), sgd(1e30))
+
+    assert not weights(run(digits, build=build).rule).isfinite().all()
+
+
+def test_measuring_a_rule_with_statistics_and_dropout_is_no_change(digits):
+    def build(lr):
+        hidden = torch.nn.Sequential(
+            torch.nn.Linear(64, 24), torch.nn.BatchNorm1d(24), torch.nn.Dropout()
+        )
+        return Backprop(torch.nn.ModuleList([hidden, torch.nn.Linear(24, 10)]), sgd(lr))
+
+    assert run(digits, build=build).test > 0.5
+
+
+@pytest.mark.parametrize("name", ["graph", "table"])
+def test_hiding_the_test_split_hides_its_labels_and_nothing_else(digits, name):
+    whole = knn_graph(digits) if name == "graph" else digits
+    hidden = whole.without_test()
+    assert len(hidden.x_test) == len(hidden.y_test) == 0
+    for split in ("train", "val"):
+        for one, other in zip(whole.split(split), hidden.split(split), strict=True):
+            assert torch.equal(one, other)
+    if whole.graph is not None:
+        assert (hidden.graph.y[whole.x_test] == -1).all()
+        seen = torch.cat([whole.x_train, whole.x_val])
+        assert torch.equal(hidden.graph.y[seen], whole.graph.y[seen])
+        assert torch.equal(whole.graph.y[whole.x_test], whole.y_test)
+
+
 def test_the_grid_surrounds_its_centre():
     assert lr_grid(0.01, 3) == [0.00333, 0.01, 0.03]
     assert lr_grid(0.01, 1) == [0.01]
@@ -275,6 +419,7 @@ def test_the_grid_surrounds_its_centre():
 RANKS = """
 import sys, torch
 from bpfree_common import Backprop, load_data, mlp, sgd
+from bpfree_common.learning import training
 from bpfree_common.learning.batches import Batches
 from bpfree_common.learning.training import trainer
 torch.manual_seed(3)

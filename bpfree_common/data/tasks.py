@@ -67,6 +67,18 @@ class Data:
         """Only the first `train` training samples (they are in random order)."""
         return replace(self, x_train=self.x_train[:train], y_train=self.y_train[:train])
 
+    def without_test(self) -> "Data":
+        """The same task with an empty test split, for whoever must not see it.
+
+        In a graph the test nodes stay, with the label -1.
+        """
+        graph = self.graph
+        if graph is not None:
+            hidden = graph.y.index_fill(0, self.x_test, -1)
+            graph = replace(graph, y=hidden)
+        empty = {"x_test": self.x_test[:0], "y_test": self.y_test[:0]}
+        return replace(self, **empty, graph=graph)
+
     def to(self, device) -> "Data":
         """All tensors on `device`."""
         moved = {k: v.to(device) for k, v in vars(self).items() if torch.is_tensor(v)}

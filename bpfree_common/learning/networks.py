@@ -49,11 +49,13 @@ def cnn(
     channels: list[int],
     classes: int,
     activation: str = "relu",
+    channels_last: bool = False,
 ) -> nn.ModuleList:
     """Units of convolution 3x3, activation, max-pooling 2; then a linear read-out.
 
     shape: (channels, height, width) of one image, each side divisible by
-    2 ** len(channels).
+    2 ** len(channels). channels_last: keep the weights, and thereby all images within the
+    network, with the channels innermost in memory, which is faster; equal up to rounding.
     """
     depth, height, width = shape
     units = []
@@ -62,7 +64,8 @@ def cnn(
         units.append(nn.Sequential(conv, ACTIVATIONS[activation](), nn.MaxPool2d(2)))
         depth, height, width = maps, height // 2, width // 2
     units.append(nn.Sequential(nn.Flatten(), nn.Linear(depth * height * width, classes)))
-    return nn.ModuleList(units)
+    made = nn.ModuleList(units)
+    return made.to(memory_format=torch.channels_last) if channels_last else made
 
 
 class TaughtLinear(nn.Linear):

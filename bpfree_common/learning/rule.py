@@ -86,8 +86,14 @@ class LearningRule(L.LightningModule):
         return len(batch[1])
 
     def configure_optimizers(self):
-        """One optimiser over all trainable parameters, from the recipe."""
-        return self.recipe([p for p in self.parameters() if p.requires_grad])
+        """One optimiser over all trainable parameters, from the recipe.
+
+        Raises ContractError if there are none.
+        """
+        trainable = [p for p in self.parameters() if p.requires_grad]
+        if not trainable:
+            raise ContractError(f"{type(self).__name__} has no parameter to train")
+        return self.recipe(trainable)
 
     # --- what the laboratory does --------------------------------------------------
 
@@ -97,7 +103,14 @@ class LearningRule(L.LightningModule):
         return copy.deepcopy(self, graphs)
 
     def check_contract(self) -> None:
-        """Raise ContractError unless every parameter belongs to exactly one unit."""
+        """Raise ContractError unless every parameter belongs to exactly one unit.
+
+        Also if there is no unit, as of a network without layers.
+        """
+        if len(self.units) == 0:
+            raise ContractError(
+                f"{type(self).__name__} has no unit: a network needs one layer or more"
+            )
         owned = [p for unit in self.units for p in unit.parameters()]
         if len({id(p) for p in owned}) != len(owned):
             raise ContractError("two units share a parameter: give it to one of them")

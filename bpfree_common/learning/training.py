@@ -4,7 +4,8 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from bpfree_common import progress
 from bpfree_common.data.tasks import Data
-from bpfree_common.errors import DeviceError
+from bpfree_common.errors import ContractError, DeviceError
 from bpfree_common.learning.alignment import alignment
 from bpfree_common.learning.batches import Batches, Executions
 from bpfree_common.learning.cooling import Cooling
@@ -27,7 +28,12 @@ STEPS_PER_EXECUTION = 128  #: training steps that Lightning starts at once
 
 @dataclass
 class Run:
-    """One trained rule: its hyper-parameters, learning curve and test metric."""
+    """One trained rule: its hyper-parameters, learning curve and test metric.
+
+    validation, test: of the trained rule; `test` is NaN where the test split was not
+    touched. seconds: of training, on the wall. updates: optimiser steps that each
+    optimiser took, on average over the rule's optimisers.
+    """
 
     arm: str
     seed: int
@@ -37,6 +43,7 @@ class Run:
     validation: float = float("nan")
     test: float = float("nan")
     seconds: float = 0.0
+    updates: int = 0
 
 
 class _Watch(Callback):
@@ -174,6 +181,91 @@ def evaluate(rule: LearningRule, x: Tensor, y: Tensor, seed: int = 0) -> float:
         scores = [rule.score(batch) for batch in Batches(x, y, EVALUATION_BATCH)]
     rule.train(training)
     return float(torch.cat(scores).mean())
+
+
+def train(
+    arm: str,
+    build: Callable[..., LearningRule],
+    hyper: dict,
+    task: Data,
+    seed: int,
+    epochs: int,
+    batch_size: int,
+    cool: bool = True,
+    test: bool = True,
+    **more,
+) -> Run:
+    """Build the rule of an arm with `seed`, train it, and measure it.
+
+    build: ``build(**hyper)`` makes the rule, from PyTorch's random state. test: whether
+        the run is reported; a tuning run never touches the test split. While a rule
+        trains, the test split is out of its reach. cool and more: options of `fit`.
+
+    Raises ContractError if measuring the rule changes it.
+    """
+    torch.manual_seed(seed)
+    rule = build(**hyper)
+    seen = task.without_test()
+    start = time.perf_counter()
+    more["callbacks"] = [*more.get("callbacks", ()), _Unchanged()]
+    stage = f"{arm}, seed {seed}"
+    fit(rule, seen, epochs, batch_size, seed, stage=stage, cool=cool, **more)
+    seconds = time.perf_counter() - start
+    rule.to(device())
+    run = Run(arm, seed, hyper, rule, rule.history, seconds=seconds)
+    run.updates = rule.global_step // max(1, len(rule.trainer.optimizers))
+    with unchanged(rule):
+        run.validation = evaluate(rule, *seen.to(device()).split("val"))
+    if test:
+        with unchanged(rule):
+            run.test = evaluate(rule, *task.to(device()).split("test"))
+    return run
+
+
+@contextmanager
+def unchanged(rule: LearningRule) -> Iterator[None]:
+    """A block that may measure `rule`, but raises ContractError if it changes a tensor.
+
+    Parameters, their gradients, and buffers are watched; not what is in plain attributes.
+    """
+    before = {n: t.clone() for n, t in _state(rule).items()}
+    yield
+    now = _state(rule)
+    for name in {**before, **now}:
+        if name not in before or name not in now or _differ(before[name], now[name]):
+            raise ContractError(
+                f"measuring {type(rule).__name__} changed its {name}: `predict` and"
+                " `score` may only read"
+            )
+
+
+def _state(rule: LearningRule) -> dict[str, Tensor]:
+    """Parameters, gradients that there are, and buffers; graphs are fixed."""
+    grads = {f"{n}.grad": p.grad for n, p in rule.named_parameters()}
+    found = dict(rule.named_parameters()) | dict(rule.named_buffers()) | grads
+    return {
+        n: t.detach()
+        for n, t in found.items()
+        if t is not None and t.layout == torch.strided
+    }
+
+
+def _differ(a: Tensor, b: Tensor) -> bool:
+    """Whether any number differs; a run that diverged is full of equal NaN."""
+    return a.shape != b.shape or not bool((a.eq(b) | (a.ne(a) & b.ne(b))).all())
+
+
+class _Unchanged(Callback):
+    """Holds `unchanged` over each validation during training."""
+
+    def on_validation_start(self, trainer, rule: LearningRule) -> None:
+        """Note the state of the rule."""
+        self.block = unchanged(rule)
+        self.block.__enter__()
+
+    def on_validation_end(self, trainer, rule: LearningRule) -> None:
+        """Compare it."""
+        self.block.__exit__(None, None, None)
 
 
 def train_arm(

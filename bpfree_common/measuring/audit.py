@@ -157,7 +157,7 @@ def audit(
     grown = {d: cost.measure(maker(build, d, seed)(), batch, seed) for d in depths}
     runs, seen, other = _runs(make, as_trained, batch, steps or _steps(rule), seed)
     found = _judged(runs)
-    found.findings += _in_words(runs, seen, other)
+    found.findings += _in_words(runs, seen, other) + _uncounted(found, runs)
     found.unmeasured = other is not None
     found.passes = {"forward": counted.forward, "evaluations": counted.evaluations}
     found.flops = counted.flops
@@ -241,6 +241,16 @@ def _in_words(runs, seen: Watch, other) -> list[str]:
         words.append("outside of units: predictions use what is learned, but no unit")
     exports = set(seen.exports).union(*(e for r in runs for e in r.base.exports))
     return words + [f"outside of PyTorch: a step {e}" for e in sorted(exports)]
+
+
+def _uncounted(found: Audit, runs) -> list[str]:
+    """Units that others depend on although no counted operation used their matrices."""
+    used = {w.unit for w in runs[0].base.meter.weights if w.seen}
+    matrices = {w.unit for w in runs[0].base.meter.weights if len(w.shape) > 1}
+    for m in sorted(matrices - used):
+        if any(row[m] > 0 for l, row in enumerate(found.dependence) if l != m):
+            return [f"uncounted: unit {m} matters, but no counted operation used it"]
+    return []
 
 
 def _merged(a: Matrix, b: Matrix) -> Matrix:

@@ -6,6 +6,7 @@ which a rule could multiply matrices without calling it so. Other element-wise w
 not counted, nor are decompositions (singular values, inverses).
 """
 
+from functools import cache
 from math import prod
 
 import torch
@@ -13,6 +14,15 @@ from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
 aten = torch.ops.aten
+
+
+@cache
+def family(packet):
+    """The operation itself for its form in place: ``addmm`` for ``addmm_``."""
+    name = packet.__name__
+    if name.endswith("_") and not name.startswith("_") and hasattr(aten, name[:-1]):
+        return getattr(aten, name[:-1])
+    return packet
 
 
 def count(packet, args: tuple, kwargs: dict, out) -> int:

@@ -76,6 +76,7 @@ class Weight:
     shape: tuple[int, ...]
     spread: float  #: standard deviation of its numbers
     forward: str = ""  #: the direction of a forward pass; if unknown, of its first use
+    seen: bool = False  #: in some product of some step
     lookup: bool = False  #: its rows are looked up
     opaque: bool = False  #: used where it has no null space, as a factor of elements
     rows: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -136,7 +137,7 @@ class Meter(TorchDispatchMode):
         return stack
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs, packet = kwargs or {}, func._overloadpacket
+        kwargs, packet = kwargs or {}, flops.family(func._overloadpacket)
         if func not in _WHOLE and packet not in flops.flop_registry:
             with self:
                 out = func.decompose(*args, **kwargs)
@@ -204,6 +205,7 @@ class Meter(TorchDispatchMode):
             way = direction(product, weight.shape, found[1])
             weight.forward = weight.forward or way
             weight.lookup |= product.lookup
+            weight.seen = True
             weight.rows[way] += product.rows()
             if way != weight.forward:
                 self.used.add((weight.unit, "backward"))

@@ -2,11 +2,10 @@
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 
 _EVENTS = {
-    "_thread.start_new_thread": "starts a thread",
-    "_thread.start_joinable_thread": "starts a thread",
     "subprocess.Popen": "starts a process",
     "os.fork": "starts a process",
     "os.posix_spawn": "starts a process",
@@ -37,7 +36,8 @@ def _writes(path, mode, flags) -> bool:
 class Outside:
     """Calls `tell` with a few words for every such thing done inside the block.
 
-    Python calls its audit hooks for good, so one hook serves all blocks.
+    Python calls its audit hooks for good, so one hook serves all blocks. Threads have no
+    event in all of its versions; their `start` is replaced inside the block.
     """
 
     def __init__(self, tell: Callable[[str], None]):
@@ -48,7 +48,15 @@ class Outside:
             sys.addaudithook(_heard)
             _installed.append(True)
         _listeners.append(self.tell)
+        self._start = start = threading.Thread.start
+
+        def told(thread: threading.Thread) -> None:
+            self.tell("starts a thread")
+            start(thread)
+
+        threading.Thread.start = told
         return self
 
     def __exit__(self, *_) -> None:
+        threading.Thread.start = self._start
         _listeners.remove(self.tell)

@@ -88,12 +88,12 @@ def confirm(
 def _confirm(slug, profile, reports: Path, commits, folders) -> str | None:
     """Confirm one report; None, or why not."""
     old, new = commits
-    if not _same_notebooks(slug, old, new):
-        return "its notebook, or one it builds on, has changed"
     if different := replay.differences(*(folder / slug for folder in folders)):
         return f"quick differs: {', '.join(different[:4])}"
     made = record.load(slug, profile, reports)
     quick = record.read(folders[1] / slug / record.NAME)
+    if edited := _edited([slug, *quick["hashes"]["builds_on"]], old, new):
+        return f"other notebooks: {', '.join(edited)}"
     if packages := _other_packages(old, quick["hashes"]["lock"]):
         return f"other packages: {', '.join(packages)}"
     before, after = (_counted(replay.laboratory(c)) for c in commits)
@@ -119,12 +119,14 @@ def _confirm(slug, profile, reports: Path, commits, folders) -> str | None:
     return None
 
 
-def _same_notebooks(slug: str, old: str, new: str) -> bool:
-    entry = catalogue.get(slug)
-    entries = [entry, *map(catalogue.get, entry.builds_on)]
-    places = [f"notebooks/{e.path.relative_to(paths.NOTEBOOKS)}" for e in entries]
-    pairs = ((replay.file(old, p), replay.file(new, p)) for p in places)
-    return all(replay.same_source(*pair) for pair in pairs)
+def _edited(slugs: list[str], old: str, new: str) -> list[str]:
+    """Which notebooks differ between two commits in more than their layout."""
+    found = []
+    for slug in slugs:
+        path = f"notebooks/{catalogue.get(slug).path.relative_to(paths.NOTEBOOKS)}"
+        if not replay.same_source(replay.file(old, path), replay.file(new, path)):
+            found.append(slug)
+    return found
 
 
 def _counted(laboratory: dict) -> dict:

@@ -24,42 +24,60 @@ class Changes:
     def untested(self, listed: dict[str, set[str] | None]) -> list[str]:
         """Changed units that the standard run may execute but the quick one has not.
 
-        listed: old module -> its units that the standard run executed, or None if only
-        the module is known. Unchanged units are added to `watched` where they now are.
+        listed: module of the old laboratory -> its units that the standard run executed,
+        or None if only the module is known. Unchanged units are added to `watched`,
+        where they now are.
         """
         found = []
         for module, executed in listed.items():
-            units = self.old.get(module)
-            if units is None:
-                continue
+            units = self.old[module]
             for name, digest in units.functions.items():
                 if executed is None or name in executed:
-                    found += self._function(module, name, digest)
+                    found += self._function(module, name, digest, listed)
             for name, digest in units.bindings.items():
                 found += self._binding(module, name, digest, listed)
         return sorted(set(found))
 
-    def _function(self, module: str, name: str, digest: str) -> list[str]:
-        if self._unchanged(name, digest) or self._ran(name) or not self._has(name):
+    def _function(self, module: str, name: str, digest: str, listed) -> list[str]:
+        if self._unchanged(name, digest):
             return []
-        return [f"{module}.{name}"]
+        made = self._made_with({_word(name)}, listed)  # values that it made at import
+        return self._user(module, name) + self._users(made, listed)
 
     def _binding(self, module: str, name: str, digest: str, listed) -> list[str]:
         if digest.startswith("import ") or self._unchanged(name, digest):
             return []
         if name == "":
             return [f"{module}, outside its functions"]
-        word = name.rpartition(".")[2].partition("[")[0]
+        words = {_word(name)}
+        return self._users(words | self._made_with(words, listed), listed)
+
+    def _made_with(self, words: set[str], listed) -> set[str]:
+        """The constants and classes that are made from these names, and from those."""
+        found: set[str] = set()
+        while True:
+            more = {
+                _word(name)
+                for module in listed
+                for name in self.old[module].bindings
+                if name and self.old[module].words[name] & (words | found)
+            }
+            if more <= found:
+                return found
+            found |= more
+
+    def _users(self, words: set[str], listed) -> list[str]:
+        """Functions that name one of these, or are methods of it, and were not run."""
         return [
             place
-            for other in listed
-            for user, digest_of_user in self.old[other].functions.items()
-            if word in self.old[other].words[user]
-            for place in self._user(other, user, digest_of_user)
+            for module in listed
+            for name in self.old[module].functions
+            if words & (self.old[module].words[name] | set(name.split(".")[:-1]))
+            for place in self._user(module, name)
         ]
 
-    def _user(self, module: str, name: str, digest: str) -> list[str]:
-        """A function that names something changed: it must have run, or be gone."""
+    def _user(self, module: str, name: str) -> list[str]:
+        """A function that has changed, or names something changed: it must have run."""
         if self._ran(name) or not self._has(name):
             return []
         return [f"{module}.{name}"]
@@ -82,3 +100,8 @@ class Changes:
 
     def _has(self, name: str) -> bool:
         return any(name in units.all for units in self.new.values())
+
+
+def _word(name: str) -> str:
+    """The identifier that others use for a unit."""
+    return name.rpartition(".")[2].partition("[")[0]

@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
+from functools import cache
 from importlib import metadata
 from itertools import groupby
 from pathlib import Path
@@ -45,6 +47,7 @@ def file(commit: str, path: str) -> str:
     return git("show", f"{commit}:{path}")
 
 
+@cache
 def laboratory(commit: str) -> dict:
     """Module -> units of the laboratory of a commit."""
     files = git("ls-tree", "-r", "--name-only", commit, "bpfree_common/").splitlines()
@@ -59,16 +62,16 @@ def laboratory(commit: str) -> dict:
 
 @contextmanager
 def checkout(commit: str):
-    """A temporary worktree of a commit; the path is the same each time."""
-    place = paths.cache() / "confirm" / "trees" / commit[:12]
-    if place.exists():
-        git("worktree", "remove", "--force", str(place))
-    place.parent.mkdir(parents=True, exist_ok=True)
-    git("worktree", "add", "--quiet", "--detach", str(place), commit)
-    try:
-        yield place
-    finally:
-        git("worktree", "remove", "--force", str(place))
+    """A temporary worktree of a commit."""
+    root = paths.cache() / "confirm"
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root, prefix="tree-") as folder:
+        place = Path(folder) / "project"
+        git("worktree", "add", "--quiet", "--detach", str(place), commit)
+        try:
+            yield place
+        finally:
+            git("worktree", "remove", "--force", str(place))
 
 
 def command(tree: Path, *arguments: str) -> subprocess.CompletedProcess:

@@ -36,10 +36,11 @@ def main(arguments: list[str]) -> int:
 def repetition(again: str | None, report: Path) -> dict:
     """Environment of a notebook that is run again where its report lies.
 
-    Its record and figures go into a folder of their own; SVG if the report has them.
+    Its record and figures go into a folder of their own, made here; SVG if the report has them.
     """
     if not again:
         return {}
+    Path(again, report.name).mkdir(parents=True, exist_ok=True)
     vector = "1" if any((report / "figures").glob("*.svg")) else ""
     return {"BPFREE_RUN_DIR": f"{again}/{report.name}", "BPFREE_SVG": vector}
 

@@ -114,11 +114,11 @@ def check_record(job: dict, report: Path) -> dict | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         records.check(record)
-    except (ValueError, RecursionError) as error:
-        return failure("BadRecord", f"the notebook left a damaged record ({error})")
     except fastjsonschema.JsonSchemaException as error:
         text = f"the notebook's record does not follow the schema: {error.message}"
         return failure("BadRecord", text)
+    except (ValueError, RecursionError) as error:
+        return failure("BadRecord", f"the notebook left a damaged record ({error})")
     if (record["method"], record["profile"]) != (job["slug"], job["profile"]):
         return failure("WrongRecord", "the record is of another notebook or profile")
     return None

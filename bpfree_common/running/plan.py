@@ -107,10 +107,18 @@ def place(profile: str, overrides: dict) -> str:
         return profile
     changes = overrides if profile == "quick" else {"profile": profile} | overrides
     text = ",".join(f"{name}={changes[name]}" for name in sorted(changes))
-    label = re.sub(r"[^A-Za-z0-9=,._+-]", "_", text)[:LONGEST_LABEL]
-    if label != text:
-        label += "-" + notebook.digest(json.dumps(changes, sort_keys=True))[:8]
-    return f"{CUSTOM}/{label}"
+    if len(text) > LONGEST_LABEL or not all(map(_is_plain, changes.values())):
+        text = re.sub(r"[^A-Za-z0-9=,._+-]", "_", text)[:LONGEST_LABEL]
+        text += "-" + notebook.digest(json.dumps(changes, sort_keys=True))[:8]
+    return f"{CUSTOM}/{text}"
+
+
+def _is_plain(value) -> bool:
+    """Whether a value stands for itself in a name: a number, or a word that is none."""
+    if isinstance(value, str):
+        word = re.fullmatch(r"[A-Za-z][A-Za-z0-9_.+-]*", value)
+        return bool(word) and value not in ("True", "False", "None", "inf", "nan")
+    return isinstance(value, bool | int | float)
 
 
 def _reason(slug: str, profile: str, reports: Path, force: bool, figures: bool):

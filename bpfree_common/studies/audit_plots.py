@@ -121,6 +121,9 @@ def memory_growth(audits: Mapping, palette: Palette) -> Figure:
     for arm, found in audits.items():
         depths = [int(depth) for depth in found.live_bytes]
         sizes = np.array(list(found.live_bytes.values()), float) / 1024
+        if not sizes.all():  # nothing has no place on a doubling axis
+            words.append(f"{label(arm)} keeps nothing alive")
+            continue
         style = palette(arm)
         ax.plot(depths, sizes, **style)
         ends[label(arm)], colours[label(arm)] = (depths[-1], sizes[-1]), style["color"]
@@ -128,13 +131,17 @@ def memory_growth(audits: Mapping, palette: Palette) -> Figure:
         words.append(f"{label(arm)} {growth:.1f} times from {depths[0]} to {depths[-1]}")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
-    _plain_ticks(ax, depths)
     ax.set(xlabel="depth (units)", ylabel="peak live KiB of a step")
+    if ends:
+        _plain_ticks(ax, depths)
     side_labels(ax, ends, colours)
     caption = (
         "Peak bytes that one step keeps alive against depth, on the probe network; both "
         "axes double. A level line is memory that depth does not cost."
     )
+    nothing = [f'"{label(arm)}"' for arm in audits if label(arm) not in ends]
+    if nothing:
+        caption += f" Not drawn, since it keeps nothing alive: {', '.join(nothing)}."
     alt = f"Growth of live bytes with depth: {'; '.join(words)}."
     return suggest(figure, caption, alt)
 
@@ -143,10 +150,11 @@ def _plain_ticks(ax, depths: list[int]) -> None:
     """Numbers instead of powers, at every depth measured and every doubling of size."""
     low, high = ax.get_ylim()
     sizes = 2.0 ** np.arange(np.ceil(np.log2(low)), np.floor(np.log2(high)) + 1)
+    sizes = sizes if len(sizes) > 1 else np.array([low, (low * high) ** 0.5, high])
     for axis, ticks in ((ax.xaxis, depths), (ax.yaxis, sizes)):
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())
-        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set_ticks(ticks, [f"{tick:.3g}" for tick in ticks])
 
 
 #: Audited words by how much of backpropagation's machinery they admit.

@@ -1,6 +1,6 @@
 """What figures of trained arms are made of: intervals, bands, names at the margin."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,7 +20,9 @@ def interval(values) -> tuple[float, float]:
 
 
 def spoken(values, unit: str = "", digits: int = 1) -> str:
-    """A mean with its interval in words: "96.4 % (96.1 to 96.7)"."""
+    """A mean with its interval in words: "96.4 % (96.1 to 96.7)", or "diverged"."""
+    if not np.isfinite(np.mean(values)):
+        return "diverged"
     low, high = interval(values)
     text = f"{np.mean(values):.{digits}f}{' ' + unit if unit else ''}"
     return text if np.isnan(low) else f"{text} ({low:.{digits}f} to {high:.{digits}f})"
@@ -32,9 +34,15 @@ def suggest(figure: Figure, caption: str, alt: str) -> Figure:
     return figure
 
 
-def seeds_words(seeds: int) -> str:
-    """What the intervals of a figure are, for its caption."""
-    return f"95 % intervals over {seeds} seeds" if seeds > 1 else "one seed, no interval"
+def seeds_words(counts: Iterable[int]) -> str:
+    """What the intervals of a figure are, for its caption. counts: seeds of each arm."""
+    counts = set(counts)
+    many = sorted(counts - {1})
+    if not many:
+        return "one seed, no interval"
+    span = f"{many[0]}" if len(many) == 1 else f"{many[0]} to {many[-1]}"
+    alone = ", none where an arm has one" if 1 in counts else ""
+    return f"95 % intervals over {span} seeds{alone}"
 
 
 def band(ax, x, runs, style: dict, text: str = "") -> None:

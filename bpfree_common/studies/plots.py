@@ -56,8 +56,8 @@ def learning_curves(
         _close_up(ax, [values for _, values in drawn.values()])
     _name_ends(ax, drawn, colours)
     words = [f"{n} ends at {spoken(v[:, -1], digits=3)}" for n, (_, v) in drawn.items()]
-    seeds = max((len(values) for _, values in drawn.values()), default=1)
-    caption = f"{measure.capitalize()} during training; {seeds_words(seeds)}."
+    seeds = seeds_words(len(values) for _, values in drawn.values())
+    caption = f"{measure.capitalize()} during training; {seeds}."
     return suggest(figure, caption, f"{measure} against the epoch: {'; '.join(words)}.")
 
 
@@ -65,7 +65,7 @@ def _close_up(ax, runs: list[np.ndarray]) -> None:
     """Show where the arms differ: the first epochs and stragglers may leave the axis."""
     low, _ = _window([values[:, -1] for values in runs])
     near = [values for values in runs if values[:, -1].mean() >= low]
-    later = [values[:, values.shape[1] // 4 :].min() for values in near]
+    later = [np.nanmin(values[:, values.shape[1] // 4 :]) for values in near]
     low = min([low, *later])
     if low > ax.get_ylim()[0]:
         ax.set_ylim(bottom=low)
@@ -78,7 +78,9 @@ def _name_ends(ax, drawn: Mapping, colours: Mapping) -> None:
     for name, (x, values) in drawn.items():
         end = values[:, -1].mean()
         text = name if end >= low else f"{name} \N{DOWNWARDS ARROW} {end:.3g}"
-        places[text], shades[text] = (x[-1], max(end, low)), colours[name]
+        text = text if np.isfinite(end) else f"{name} diverged"
+        height = end if end >= low else low
+        places[text], shades[text] = (x[-1], height), colours[name]
     side_labels(ax, places, shades)
 
 
@@ -113,31 +115,37 @@ def points(
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel(f"{measure}, {unit}" if unit else measure)
     sns.despine(ax=ax, left=True)
-    seeds = max(map(len, data.values()))
+    seeds = seeds_words(map(len, data.values()))
     star = f" *: its rate is {EDGE}." if edges & set(data) else ""
     alt = "; ".join(
         f"{label(arm)} {spoken(values, unit)}" for arm, values in data.items()
     )
-    caption = f"{measure.capitalize()} of every arm; {seeds_words(seeds)}.{star}"
+    caption = f"{measure.capitalize()} of every arm; {seeds}.{star}"
     return suggest(figure, caption, f"{measure}: {alt}.{star}")
 
 
 def _window(data: list[np.ndarray]) -> tuple[float, float]:
     """An axis on which the better half of the arms can be told apart."""
+    data = [values for values in data if np.isfinite(values).all()]
+    if not data:
+        return 0.0, 1.0
     ends = [(v.min(), v.max(), *interval(v)) for v in data]
-    tops = [np.nanmax(e) for e in ends]
     means = np.array([v.mean() for v in data])
-    near = max(np.ptp(means[means >= np.median(means)]), 1e-9)
-    near = max(near, np.median([np.nanmax(e) - np.nanmin(e) for e in ends]))
+    better = np.sort(means)[-max(2, (len(means) + 1) // 2) :]
+    spread = np.median([np.nanmax(e) - np.nanmin(e) for e in ends])
+    near = max(np.ptp(better), spread, 2e-3 * abs(means).max(), 1e-9)
     shown = means >= means.max() - 5 * near
     low = min(np.nanmin(e) for e, seen in zip(ends, shown, strict=True) if seen)
-    pad = 0.06 * max(max(tops) - low, 1e-3 * abs(low) + 1e-9)
-    return low - pad * (1 if shown.all() else 2.5), max(tops) + pad
+    high = max(np.nanmax(e) for e in ends)
+    pad = 0.06 * max(high - low, 1e-3 * abs(low), 1e-9)
+    return low - pad * (1 if shown.all() else 2.5), high + pad
 
 
 def _point(ax, row: int, values: np.ndarray, style: dict, low: float) -> None:
     """One arm's mean, interval and seeds, or an arrow if it lies left of the axis."""
     colour, mean = style["color"], values.mean()
+    if not np.isfinite(mean):
+        return
     if mean < low:
         span = np.diff(ax.get_xlim())[0]
         ax.annotate("", (low, row), (low + 0.05 * span, row),
@@ -168,22 +176,19 @@ def sweep(
     figure, ax = (
         (ax.figure, ax) if ax is not None else plt.subplots(figsize=(_WIDTH, 3.6))
     )
-    ends, colours, words, seeds = {}, {}, [], 1
+    drawn, colours, words = {}, {}, []
     for arm, values in arms.items():
         runs = np.asarray(values, float).reshape(len(x), -1).T
-        style = palette(arm)
-        band(ax, x, runs, style, label(arm))
-        ends[label(arm)], colours[label(arm)] = (
-            (x[-1], runs[:, -1].mean()),
-            style["color"],
-        )
+        style, name = palette(arm), label(arm)
+        band(ax, x, runs, style, name)
+        drawn[name], colours[name] = (x, runs), style["color"]
         first, last = (f"{runs[:, i].mean():.4g}" for i in (0, -1))
-        words.append(f"{label(arm)} from {first} to {last}")
-        seeds = max(seeds, len(runs))
+        words.append(f"{name} from {first} to {last}")
     ax.set(xlabel=xlabel, ylabel=ylabel)
     _scales(ax, x, logx, logy)
-    side_labels(ax, ends, colours)
-    caption = f"{ylabel.capitalize()} against {xlabel}; {seeds_words(seeds)}."
+    _name_ends(ax, drawn, colours)
+    seeds = seeds_words(len(runs) for _, runs in drawn.values())
+    caption = f"{ylabel.capitalize()} against {xlabel}; {seeds}."
     alt = f"{ylabel} as {xlabel} goes from {x[0]:g} to {x[-1]:g}: {'; '.join(words)}."
     return suggest(figure, caption, alt)
 
@@ -217,21 +222,27 @@ def rate_curves(
     A ring marks the chosen rate, a cross one that lies at the edge of its grid.
     """
     figure, ax = plt.subplots(figsize=(_WIDTH, 3.6))
-    ends, colours, words, edge = {}, {}, [], False
+    drawn, colours, words, near = {}, {}, [], []
     for arm, found in tuning.items():
         rates, values = _best_by_rate(found["grid"], measure)
-        style, chosen = palette(arm), found["chosen"]["lr"]
+        name, style, chosen = label(arm), palette(arm), found["chosen"]["lr"]
+        if chosen not in rates:
+            words.append(f"{name} diverged at every rate")
+            continue
         ax.plot(rates, values, **style)
-        height = values[rates.index(chosen)]
-        mark = {"marker": "x", "mew": 2.2} if found["at_edge"] else {"marker": "o"}
-        ax.plot(chosen, height, ls="", ms=11, mfc="none", mec=style["color"], **mark)
-        edge |= bool(found["at_edge"])
-        ends[label(arm)], colours[label(arm)] = (rates[-1], values[-1]), style["color"]
-        where = f", {EDGE}" if found["at_edge"] else ""
-        words.append(f"{label(arm)} is best at {chosen:g}{where}")
+        at, edge = rates.index(chosen), bool(found["at_edge"])
+        mark = {"marker": "x", "mew": 2.2} if edge else {"marker": "o"}
+        ax.plot(chosen, values[at], ls="", ms=11, mfc="none", mec=style["color"], **mark)
+        near += values[max(0, at - 1) : at + 2]
+        drawn[name], colours[name] = (rates, np.array([values])), style["color"]
+        words.append(f"{name} is best at {chosen:g}{f', {EDGE}' if edge else ''}")
     ax.set(xscale="log", xlabel="learning rate", ylabel=f"{measure} accuracy")
-    side_labels(ax, ends, colours)
-    cross = " Cross: the chosen rate lies at the edge of its grid." if edge else ""
+    if near:  # what collapses at far too large a rate may leave the axis
+        low, high = min(near), ax.get_ylim()[1]
+        ax.set_ylim(bottom=max(ax.get_ylim()[0], low - 0.25 * (high - low)))
+    _name_ends(ax, drawn, colours)
+    cross = " Cross: the chosen rate lies at the edge of its grid."
+    cross = cross if any(found["at_edge"] for found in tuning.values()) else ""
     caption = f"What the tuner saw. Ring: the rate chosen for the arm.{cross}"
     return suggest(figure, caption, f"{measure} against the rate: {'; '.join(words)}.")
 
