@@ -124,3 +124,12 @@ def test_what_is_not_attempted_says_why():
         "it needs a GPU",
         "-",
     )
+
+
+def test_a_claim_without_a_band_or_a_null_cannot_be_judged():
+    with pytest.raises(ValueError, match="no band"):
+        assess("c", declared(band=(None, None)), HOLDS)
+    for null in (None, "measured"):
+        with pytest.raises(ValueError, match="no null"):
+            assess("c", declared(null=null), HOLDS)
+        assert assess("c", declared(null=null), HOLDS, null=0.0).null == 0.0

@@ -153,10 +153,10 @@ def assess(
     the same measurement after twice the updates. The failure stands if it fails again;
     else the claim is not attempted.
 
-    Raises ValueError for a value that is not finite.
+    Raises ValueError for a value that is not finite, a claim without a band, and a null
+    that was to be measured and is not given.
     """
-    null = declared.null if null is None else float(null)
-    band = declared.band
+    band, null = declared.band, _null(name, declared, null)
     judged = _judge_all(settings(measured), band, null, counted)
     values, intervals, verdicts = judged
     verdict, twice = combine(list(verdicts.values())), None
@@ -176,11 +176,22 @@ def assess(
     )  # fmt: skip
 
 
+def _null(name: str, declared, measured: float | None) -> float | None:
+    if declared.band[0] is None and declared.band[1] is None:
+        raise ValueError(f"claim {name!r} has no band: papers.yaml must declare one")
+    if measured is not None:
+        return float(measured)
+    if declared.null is None or declared.null == "measured":
+        raise ValueError(f"claim {name!r} has no null: give the one measured here")
+    return float(declared.null)
+
+
 def not_attempted(name: str, declared, why: str) -> Claim:
     """A claim that this profile cannot test."""
     return Claim(
         name, declared.text, declared.source, NOT_ATTEMPTED, {}, {}, {},
-        list(declared.band), declared.null, declared.unit, why=why,
+        list(declared.band), None if declared.null == "measured" else declared.null,
+        declared.unit, why=why,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from IPython.display import Markdown
 from bpfree_common.learning.rule import LearningRule
 from bpfree_common.measuring import audit as auditing
 from bpfree_common.measuring import cost as costing
+from bpfree_common.measuring import timing
 from bpfree_common.studies import figures, tables
 
 BASELINE = "backprop"
@@ -43,7 +44,7 @@ class Measurements:
                 "flops_ratio": found.flops / base.flops,
                 "live_ratio": found.live_bytes / base.live_bytes,
             }
-        times = costing.step_times(rules, baseline, batch)
+        times = timing.step_times(rules, baseline, batch)
         self._timing.setdefault("step_time", {}).update(times)
         return tables.markdown(self.cost_rows(list(rules)))
 
