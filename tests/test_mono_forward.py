@@ -1,12 +1,22 @@
 """Mono-Forward: identities hold, defects are caught, the audit sees what it must."""
 
+import copy
+
 import pytest
 import torch
-from support import GLOBAL, LOCAL, assert_caught, assert_identities_hold, mutant
+from support import (
+    GLOBAL,
+    LOCAL,
+    assert_caught,
+    assert_identities_hold,
+    mutant,
+    take_steps,
+)
+from torch import nn
 
-from bpfree_common import Backprop, adam, cnn, mlp
-from bpfree_common.former.audit import audit
+from bpfree_common.learning import adam, cnn, mlp, opponents
 from bpfree_common.learning.alignment import compute_credit
+from bpfree_common.measuring.audit import audit
 
 SLUG = "mono_forward"
 CLOSED_FORM = "the closed form equals automatic differentiation"
@@ -78,34 +88,50 @@ def probe_audit(paper, rule):
     return audit(build, probe())
 
 
+def test_layer_1_of_a_deep_network_is_a_network_with_one_hidden_layer(paper):
+    torch.manual_seed(0)
+    deep = paper.MonoForward(paper.dense_layers([12, 8, 7, 6, 4]), adam(1e-2)).double()
+    body, M = copy.deepcopy((deep.units[0].body, deep.units[0].M))
+    shallow = opponents.Backprop(nn.ModuleList([body, M]), adam(1e-2))
+    batch = (torch.randn(9, 12).double(), torch.arange(9) % 4)
+    for rule in (deep, shallow):
+        take_steps(rule, batch, 30)
+    ours = deep.units[0].goodness(deep.units[0](batch[0]))
+    torch.testing.assert_close(ours, shallow.predict(batch[0]), rtol=0, atol=1e-10)
+
+
 def test_layers_need_nothing_from_above_and_hold_nothing_for_later(paper):
     probe_audit(paper, "MonoForward").expect(
-        **LOCAL, memory="none", live_memory="flat", forward=1, backward=0
+        **LOCAL, live_memory="flat", forward=1, evaluations=1
     )
 
 
 def test_inside_a_layer_the_projection_carries_the_error_backward(paper):
     found = probe_audit(paper, "MonoForward")
     assert all(found.transport[l][l] > 0 for l in range(4))
-    theirs = audit(lambda u: Backprop(mlp([32] * u + [3]), adam(1e-3)), probe())
+
+    def backprop(units):
+        return opponents.Backprop(mlp([32] * units + [3]), adam(1e-3))
+
+    theirs = audit(backprop, probe())
     assert all(theirs.transport[l][l] == 0 for l in range(4))
 
 
 def test_local_graphs_save_one_layer_at_any_depth(paper):
     probe_audit(paper, "LocalGraphs").expect(
-        **LOCAL, memory="flat", live_memory="flat", forward=1, backward=1
+        **LOCAL, live_memory="flat", forward=1, evaluations=1
     )
 
 
 def test_deep_supervision_is_as_global_as_backprop(paper):
-    probe_audit(paper, "DeepSupervision").expect(**GLOBAL, memory="linear")
+    probe_audit(paper, "DeepSupervision").expect(**GLOBAL, live_memory="linear")
 
 
 def test_a_forgotten_detach_is_caught_by_the_audit():
     found = probe_audit(mutant(SLUG, TURN, LEAKY_TURN), "LocalGraphs")
     assert found.crossings == 3
     assert found.locking == "full"
-    assert found.memory == "linear"
+    assert found.live_memory == "linear"
 
 
 def test_convolutional_blocks_have_the_weights_of_the_baseline(paper):
