@@ -170,8 +170,7 @@ def test_the_projection_is_counted_with_the_step(paper):
         )
         for count in (1, 3)
     )
-    # two more iterations of a square layer: three products of 32 x 32 matrices with two
-    # for each, of which the first Gram matrix is there already
+    # in the square layer alone: two iterations more, two products of 2 * 32^3 each
     assert measure(many, batch).flops > measure(one, batch).flops + 2 * 2 * 2 * 32**3
 
 
