@@ -10,6 +10,7 @@ import subprocess
 import sys
 from functools import cache
 
+from bpfree_common.errors import ReportError
 from bpfree_common.records import replay
 
 #: Modules of the old or the new layout that do nothing but load data.
@@ -51,15 +52,22 @@ def digest(value, into):
 found = {}
 for name in sys.argv[1:]:
     sha = hashlib.sha256()
-    digest(load(name), sha)
-    found[name] = sha.hexdigest()
+    try:
+        digest(load(name), sha)
+        found[name] = sha.hexdigest()
+    except Exception as error:
+        found[name] = None
+        print(f"{name}: {error}", file=sys.stderr)
 print(json.dumps(found))
 """
 
 
 @cache
-def digests(commit: str, names: tuple[str, ...]) -> dict[str, str]:
-    """Data set -> SHA-256 of all that the laboratory of `commit` makes of it."""
+def digests(commit: str, names: tuple[str, ...]) -> dict[str, str | None]:
+    """Data set -> SHA-256 of all that the laboratory of `commit` makes of it.
+
+    None where it cannot load the set. Raises ReportError when it cannot even try.
+    """
     with replay.checkout(commit) as tree:
         done = subprocess.run(
             [sys.executable, "-c", _SCRIPT, *names],
@@ -69,8 +77,8 @@ def digests(commit: str, names: tuple[str, ...]) -> dict[str, str]:
             text=True,
         )
     if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        return dict.fromkeys(names, f"{commit}: {reason[0]}")
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ReportError(f"the loaders of {commit[:7]} do not run: {reason}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -78,4 +86,4 @@ def different(old: str, new: str, names: list[str]) -> list[str]:
     """Which data sets the two laboratories do not load alike, bit for bit."""
     wanted = tuple(sorted(names))
     one, two = digests(old, wanted), digests(new, wanted)
-    return [name for name in wanted if one[name] != two[name]]
+    return [name for name in wanted if one[name] is None or one[name] != two[name]]
