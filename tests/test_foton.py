@@ -46,8 +46,8 @@ MUTATIONS = {
         EXACT,
     ),
     "read-out reads the second pass": (
-        "h[-1] if self.clean else below)",
-        "below)",
+        "e.T @ (h[-1] if self.clean else below)",
+        "e.T @ (below)",
         EXACT,
     ),
     "second pass linear": (
