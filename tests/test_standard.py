@@ -7,6 +7,7 @@ import pytest
 
 from bpfree_common import paths, records
 from bpfree_common.papers import catalogue, notebook
+from bpfree_common.papers.claims import MEASURED
 from bpfree_common.studies import claims, statistics
 
 ENTRIES = catalogue.load()
@@ -48,15 +49,17 @@ def lines(cells: list[dict]) -> int:
 def test_a_reader_meets_few_lines_of_code(slug):
     cells = code(slug)
     assert lines([cell for cell in cells if not folded(cell)]) <= 165
-    assert lines(cells) <= 800
+    assert lines(cells) <= 950
 
 
 @pytest.mark.parametrize("slug", MOVED)
-def test_what_is_folded_is_no_rule(slug):
-    for cell in code(slug):
+def test_checks_are_folded_and_parameters_and_the_main_rule_are_not(slug):
+    cells = code(slug)
+    for cell in cells:
         tags = notebook.tags(cell)
-        assert not (folded(cell) and {"rule", "parameters", "setup"} & set(tags))
+        assert not (folded(cell) and {"parameters", "setup"} & set(tags))
         assert folded(cell) or "check" not in tags
+    assert not folded(next(cell for cell in cells if "rule" in notebook.tags(cell)))
 
 
 @pytest.mark.parametrize("slug", MOVED)
@@ -84,7 +87,7 @@ def test_every_claim_has_a_source_a_band_and_a_null(slug):
         assert any(side is not None for side in claim.band), name
         tried = record_claim(slug, name)["verdict"] != claims.NOT_ATTEMPTED
         assert not tried or measured[name] is not None, f"{name} has no null"
-        if claim.null is not None:
+        if claim.null not in (None, MEASURED):
             assert not claims.contains(claim.band, claim.null), name
 
 
