@@ -114,7 +114,8 @@ def confirm(options) -> int:
     from bpfree_common.records import confirmation
 
     entries = [catalogue.get(s) for s in options.slugs or catalogue.load()]
-    slugs = [e.slug for e in entries if e.has("standard") and not e.reads_records]
+    made = [e for e in entries if e.has("standard") and not (e.reads_records or e.own)]
+    slugs = [entry.slug for entry in made]
     found = confirmation.confirm(
         slugs, options.since, _reports(options), "standard", options.jobs, options.remake
     )
