@@ -4,15 +4,14 @@ Notebooks move to it one by one; `MOVED` are those that use its studies.
 """
 
 import pytest
+from support import standard_record as record
 
-from bpfree_common import paths, records
 from bpfree_common.papers import catalogue, notebook
 from bpfree_common.papers.claims import MEASURED
 from bpfree_common.studies import claims, statistics
 
 ENTRIES = catalogue.load()
 PAPERS = [slug for slug, entry in ENTRIES.items() if entry.is_paper]
-REPORTS = paths.PROJECT / "reports"
 
 
 def code(slug: str) -> list[dict]:
@@ -25,10 +24,6 @@ def source(slug: str) -> str:
 
 
 MOVED = [slug for slug in PAPERS if "bpfree_common.studies import" in source(slug)]
-
-
-def record(slug: str) -> dict:
-    return records.load(slug, "standard", REPORTS)
 
 
 def folded(cell: dict) -> bool:
