@@ -76,12 +76,12 @@ def test_all_identities_are_asked_before_one_may_stop_the_run(slug):
 
 @pytest.mark.parametrize("slug", MOVED)
 def test_every_claim_has_a_source_a_band_and_a_null(slug):
-    measured = {c["name"]: c["null"] for c in record(slug)["claims"]}
     for name, claim in ENTRIES[slug].declared_claims.items():
         assert claim.source, name
-        assert any(side is not None for side in claim.band), name
-        tried = record_claim(slug, name)["verdict"] != claims.NOT_ATTEMPTED
-        assert not tried or measured[name] is not None, f"{name} has no null"
+        found = record_claim(slug, name)
+        if found["verdict"] != claims.NOT_ATTEMPTED or found["measured"]:
+            assert any(side is not None for side in claim.band), name
+            assert found["null"] is not None, f"{name} has no null"
         if claim.null not in (None, MEASURED):
             assert not claims.contains(claim.band, claim.null), name
 
