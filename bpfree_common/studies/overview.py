@@ -1,12 +1,14 @@
 """All methods side by side: tables, sentences and figures made from records alone."""
 
 import base64
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from bpfree_common import paths, records
 from bpfree_common.errors import ReportError
@@ -324,6 +326,7 @@ def verdict_figure(found: list[Row]) -> Figure:
     ax.set_yticks(range(len(shown)), [row.entry.short for row in shown])
     ax.invert_yaxis()
     ax.set_xlabel("claims")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
     return figure
 
@@ -343,8 +346,19 @@ def hero(row: Row) -> tuple[bytes, str, str]:
     shown = row.record["figures"]
     name = row.record.get("headline") or shown[0]["name"]
     kept = next(f for f in shown if f["name"] == name)
-    png = figure_png(row.slug, row.record["profile"], kept)
+    png = _smaller(figure_png(row.slug, row.record["profile"], kept))
     return png, kept["caption"], kept.get("alt", kept["caption"])
+
+
+def _smaller(png: bytes, width: int = 600) -> bytes:
+    """A picture at most `width` points wide, in few colours."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    if picture.width > width:
+        height = round(picture.height * width / picture.width)
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.quantize(64).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
 
 
 def figure_png(slug: str, profile: str, kept: dict, reports: Path | None = None) -> bytes:
