@@ -36,11 +36,16 @@ class WithRules(build_py):
         """Build as usual; an editable installation reads the notebooks themselves."""
         super().run()
         if not self.editable_mode:
-            folder = Path(self.build_lib) / "bpfree_common" / "rules"
-            for path in papers():
-                text = module(path)
-                ast.parse(text, f"{path}, rule cells")
-                (folder / f"{path.stem}.py").write_text(text, encoding="utf-8")
+            self.write_rules(Path(self.build_lib) / "bpfree_common" / "rules")
+
+    def write_rules(self, folder: Path) -> None:
+        """Write all modules; a rule that an earlier build left behind is taken out."""
+        for old in set(folder.glob("*.py")) - {folder / "__init__.py"}:
+            old.unlink()
+        for path in papers():
+            text = module(path)
+            ast.parse(text, f"{path}, rule cells")
+            (folder / f"{path.stem}.py").write_text(text, encoding="utf-8")
 
 
 def papers() -> list[Path]:

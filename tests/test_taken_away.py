@@ -43,6 +43,9 @@ def installed(tmp_path_factory) -> Path:
     private = root / "source" / "notebooks" / catalogue.OWN
     private.mkdir(exist_ok=True)
     shutil.copy(paths.NOTEBOOKS / "template.ipynb", private / "secret.ipynb")
+    left = root / "source" / "build" / "lib" / "bpfree_common" / "rules"
+    left.mkdir(parents=True)
+    (left / "long_gone.py").write_text("a paper that an earlier build still held")
     wheels, target = root / "wheels", root / "installed"
     pip("wheel", *OFFLINE, "--no-build-isolation", "-w", str(wheels), f"{root}/source")
     (wheel,) = wheels.glob("*.whl")
