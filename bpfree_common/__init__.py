@@ -6,7 +6,7 @@ so that the runner can decide in milliseconds that nothing is stale.
 
 from importlib import import_module
 
-from bpfree_common.records import executed
+from bpfree_common import executed
 
 executed.watch()
 

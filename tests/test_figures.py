@@ -298,10 +298,14 @@ def _audit(fill: float, dependence=None, live=None) -> SimpleNamespace:
     )
 
 
+def _tried(lr: float, validation: float | None) -> dict:
+    return {"hyper": {"lr": lr}, "validation": validation}
+
+
 def _tuning(arms, at_edge=()) -> dict:
     rates = [1e-4, 3e-4, 1e-3]
-    grid = [{"lr": lr, "validation": 0.5 + 0.1 * n} for n, lr in enumerate(rates)]
-    found = {"grid": grid, "chosen": {"lr": 1e-3}}
+    tried = [_tried(lr, 0.5 + 0.1 * n) for n, lr in enumerate(rates)]
+    found = {"settings": tried, "chosen": {"lr": 1e-3}}
     return {arm: found | {"at_edge": arm in at_edge} for arm in arms}
 
 
@@ -425,15 +429,15 @@ def test_the_tuners_choice_is_ringed_and_crossed_at_the_edge():
 
 def test_a_setting_that_diverged_leaves_a_gap_in_the_tuners_curve():
     tuning = _tuning(["own"])
-    tuning["own"]["grid"].append({"lr": 1.0, "validation": None})
+    tuning["own"]["settings"].append(_tried(1.0, None))
     (ax,) = figures.rate_curves(tuning, palette.Palette("own")).axes
     assert list(ax.lines[0].get_xdata()) == [1e-4, 3e-4, 1e-3]
 
 
 def test_a_rate_at_which_training_collapses_does_not_stretch_the_tuners_axis():
     tuning = _tuning(["own"])
-    tuning["own"]["grid"] += [{"lr": 1e-2, "validation": 0.69}]
-    tuning["own"]["grid"] += [{"lr": 1.0, "validation": 0.01}]
+    tuning["own"]["settings"] += [_tried(1e-2, 0.69)]
+    tuning["own"]["settings"] += [_tried(1.0, 0.01)]
     (ax,) = figures.rate_curves(tuning, palette.Palette("own")).axes
     low, high = ax.get_ylim()
     assert 0.3 < low < 0.6 < 0.7 < high  # 0.6 is the chosen rate's neighbour
@@ -442,9 +446,9 @@ def test_a_rate_at_which_training_collapses_does_not_stretch_the_tuners_axis():
 
 def test_an_arm_that_diverged_at_every_rate_is_said_to_have():
     tuning = _tuning(["own", "backprop"])
-    for setting in (lost := [dict(each) for each in tuning["own"]["grid"]]):
+    for setting in (lost := [dict(each) for each in tuning["own"]["settings"]]):
         setting["validation"] = float("nan")
-    tuning["own"]["grid"] = lost
+    tuning["own"]["settings"] = lost
     figure = figures.rate_curves(tuning, palette.Palette("own"))
     assert "own diverged at every rate" in figure.alt
     assert [text.get_text() for text in figure.axes[0].texts] == ["backprop"]

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from bpfree_common import paths, records
+from bpfree_common import executed, paths, records
 from bpfree_common.errors import CatalogueError, ReportError
 from bpfree_common.papers import catalogue, loader, notebook
-from bpfree_common.records import executed, provenance
+from bpfree_common.records import integrity, provenance
 from bpfree_common.records.units import digest16, units
 
 # --- units and their digests ------------------------------------------------------------
@@ -447,7 +447,7 @@ RECORD = {
     ),
     "a claim of other numbers": (
         other_values,
-        "claim c: all is not the mean",
+        "claim c: all: the mean is not of",
     ),
     "another method": (lambda r: r.update(method="comq"), "the record is of 'comq'"),
     "another profile": (lambda r: r.update(profile="paper"), "of the profile 'paper'"),
@@ -480,6 +480,51 @@ def test_a_changed_record_is_noticed(report, case):
     assert records.state("template", "quick", report) == ("stale", found[0])
 
 
+CLAIM = {"name": "c", "share": None, "null": None}
+
+
+@pytest.mark.parametrize(
+    ("interval", "band", "null", "verdict"),
+    [
+        # the band is a floor, the null lies below
+        ([0.8, 0.85, 0.9], [0.7, None], 0.5, "reproduced"),
+        ([0.6, 0.75, 0.9], [0.7, None], 0.5, "undecided"),
+        ([0.5, 0.55, 0.6], [0.7, None], 0.5, "not reproduced"),
+        # a ceiling, the null above
+        ([0.1, 0.2, 0.3], [None, 0.4], 1.0, "reproduced"),
+        ([0.1, 0.3, 0.5], [None, 0.4], 1.0, "undecided"),
+        ([0.5, 0.6, 0.7], [None, 0.4], 1.0, "not reproduced"),
+        # two sides: past the far one is beyond, short of the near one is a failure
+        ([2.1, 2.2, 2.3], [1.0, 2.0], 0.0, "beyond"),
+        ([0.1, 0.2, 0.3], [1.0, 2.0], 0.0, "not reproduced"),
+        ([0.1, 0.2, 0.3], [1.0, 2.0], 3.0, "beyond"),
+        ([2.1, 2.2, 2.3], [1.0, 2.0], 3.0, "not reproduced"),
+        # nothing can decide
+        ([None, 1.5, None], [1.0, 2.0], 0.0, "undecided"),
+        ([1.4, 1.5, 1.6], [1.0, 2.0], 1.2, "undecided"),
+    ],
+)
+def test_a_verdict_must_follow_from_interval_band_and_null(interval, band, null, verdict):
+    assert integrity._verdict(interval, band, null) == verdict
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "share", "allowed"),
+    [
+        (["reproduced", "reproduced"], None, {"reproduced"}),
+        (["beyond", "reproduced"], None, {"reproduced"}),
+        (["beyond"], None, {"beyond"}),
+        (["reproduced", "not reproduced"], 0.1, {"undecided"}),
+        (["not reproduced"], None, {"not reproduced"}),
+        (["not reproduced"], 0.1, {"not reproduced", "not attempted at this scale"}),
+        ([], None, {"not attempted at this scale"}),
+    ],
+)
+def test_the_verdict_of_a_claim_follows_from_its_settings(verdicts, share, allowed):
+    claim = CLAIM | {"verdicts": dict(enumerate(verdicts)), "share": share}
+    assert integrity._whole(claim) == allowed
+
+
 FORMER = {"name": "c", "text": "", "unit": "", "note": ""}
 
 
@@ -497,8 +542,6 @@ FORMER = {"name": "c", "text": "", "unit": "", "note": ""}
     ],
 )
 def test_a_former_verdict_must_follow_from_its_numbers(measured, verdict, follows):
-    from bpfree_common.records import integrity
-
     claim = FORMER | {"measured": measured, "verdict": verdict, "band": [0.7, None]}
     found = {"schema": 1, "metrics": [], "claims": [claim]}
     assert (integrity._numbers(found) == []) is follows

@@ -15,7 +15,7 @@ from pathlib import Path
 from bpfree_common import paths
 from bpfree_common.errors import ReportError, UserError
 from bpfree_common.papers import catalogue, notebook
-from bpfree_common.records import integrity, provenance, record, replay
+from bpfree_common.records import integrity, provenance, record, replay, rules
 from bpfree_common.records.coverage import Changes
 
 NAME = "confirmed.json"
@@ -92,8 +92,10 @@ def _confirm(slug, profile, reports: Path, commits, folders) -> str | None:
         return f"quick differs: {', '.join(different[:4])}"
     made = record.load(slug, profile, reports)
     quick = record.read(folders[1] / slug / record.NAME)
-    if edited := _edited([slug, *quick["hashes"]["builds_on"]], old, new):
-        return f"other notebooks: {', '.join(edited)}"
+    if _edited([slug], old, new):
+        return "the notebook itself is another"
+    if untested := _rules(slug, quick["hashes"], old, new):
+        return f"rules changed, and not executed by quick: {', '.join(untested[:3])}"
     if packages := _other_packages(old, quick["hashes"]["lock"]):
         return f"other packages: {', '.join(packages)}"
     before, after = (_counted(replay.laboratory(c)) for c in commits)
@@ -119,12 +121,27 @@ def _confirm(slug, profile, reports: Path, commits, folders) -> str | None:
     return None
 
 
+def _rules(slug: str, quick: dict, old: str, new: str) -> list[str]:
+    """Changed functions of other notebooks' rules that quick has not put to the test."""
+    user, found = replay.file(new, _path(slug)), []
+    for other in _edited(list(quick["builds_on"]), old, new):
+        both = (replay.file(commit, _path(other)) for commit in (old, new))
+        called = quick["rule_calls"].get(other, [])
+        found += [f"{other}: {name}" for name in rules.untested(*both, called, user)]
+    return found
+
+
+def _path(slug: str) -> str:
+    """Where a notebook is, seen from the project."""
+    return f"notebooks/{catalogue.get(slug).path.relative_to(paths.NOTEBOOKS)}"
+
+
 def _edited(slugs: list[str], old: str, new: str) -> list[str]:
     """Which notebooks differ between two commits in more than their layout."""
     found = []
     for slug in slugs:
-        path = f"notebooks/{catalogue.get(slug).path.relative_to(paths.NOTEBOOKS)}"
-        if not replay.same_source(replay.file(old, path), replay.file(new, path)):
+        one, two = (replay.file(commit, _path(slug)) for commit in (old, new))
+        if not replay.same_source(one, two):
             found.append(slug)
     return found
 

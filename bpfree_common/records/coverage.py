@@ -4,9 +4,11 @@ The argument: a run is deterministic, so two laboratories give different results
 through a changed unit that the run executes. If a quick run executed every changed unit
 that the standard run may execute, and nothing came out differently, the change is taken
 to be harmless. A unit that is gone needs no test of its own: whoever called it has
-changed too, and is asked for. A changed constant or class is tested when everything that
-names it is. What this cannot see are branches that only large runs take; for them a
-confirmation remakes some reports (see `confirmation`).
+changed too, and is asked for. A changed constant is tested when everything that names it
+is; a class whose attributes, bases or list of methods have changed when a method of it
+or of a class made from it ran, for all its objects have changed alike. What this cannot
+see are branches that only large runs take; for them a confirmation remakes some reports
+(see `confirmation`).
 """
 
 from bpfree_common.records.units import Units
@@ -50,7 +52,24 @@ class Changes:
         if name == "":
             return [f"{module}, outside its functions"]
         words = {_word(name)}
+        if self._is_class(module, name):
+            family = words | self._made_with(words, listed)
+            if any(self._ran(m) for m in self._methods(family, listed)):
+                return []
         return self._users(words | self._made_with(words, listed), listed)
+
+    def _is_class(self, module: str, name: str) -> bool:
+        """Whether a binding is what is left of a class when its methods are taken out."""
+        return any(f.startswith(f"{name}.") for f in self.old[module].functions)
+
+    def _methods(self, classes: set[str], listed) -> list[str]:
+        """The methods of these classes."""
+        return [
+            name
+            for module in listed
+            for name in self.old[module].functions
+            if classes & set(name.split(".")[:-1])
+        ]
 
     def _made_with(self, words: set[str], listed) -> set[str]:
         """The constants and classes that are made from these names, and from those."""

@@ -18,6 +18,9 @@ from bpfree_common.papers import notebook
 from bpfree_common.records import record
 from bpfree_common.records.units import plain, units, without_docstrings
 
+#: How replays are run: with all figures in both formats, to compare them too.
+OPTIONS = ("--figures", "--threads", "1")
+
 #: What a run reads of a checkout.
 PARTS = ("bpfree_common", "notebooks", "requirements.lock")
 
@@ -91,13 +94,13 @@ def command(tree: Path, *arguments: str) -> subprocess.CompletedProcess:
 def reports(commit: str, slugs: list[str], jobs: int, profile: str = "quick") -> Path:
     """The folder with reports of `slugs` made by `commit`; only missing ones are run."""
     packages = sorted(f"{d.name}=={d.version}" for d in metadata.distributions())
-    key = notebook.digest([trees(commit), packages, sys.version])[:12]
+    key = notebook.digest([trees(commit), packages, sys.version, OPTIONS])[:12]
     folder = paths.cache() / "confirm" / "reports" / key
     missing = [s for s in slugs if not (folder / profile / s / record.NAME).is_file()]
     if missing:
         with checkout(commit) as tree:
             options = ["--jobs", str(jobs), "--profile", profile, "--reports", folder]
-            done = command(tree, "run", *missing, *map(str, options))
+            done = command(tree, "run", *missing, *OPTIONS, *map(str, options))
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{profile}.log").write_text(done.stdout + done.stderr)
     return folder

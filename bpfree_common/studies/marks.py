@@ -4,19 +4,18 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import stats
+
+from bpfree_common.studies import statistics
 
 
 def interval(values) -> tuple[float, float]:
-    """The 95 % t-interval of the mean of `values`, NaN with fewer than two."""
+    """The 95 % t-interval of the mean of `values`; NaN where there is none."""
     values = np.asarray(values, float)
-    if len(values) < 2:
+    if not np.isfinite(values).all():
         return float("nan"), float("nan")
-    error = stats.sem(values)
-    if error == 0:  # all seeds agree: scipy has no interval of width zero
-        return float(values[0]), float(values[0])
-    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), error)
-    return float(low), float(high)
+    found = statistics.estimate(values)
+    low, high = found.low, found.high
+    return (float("nan"),) * 2 if low is None else (low, high)
 
 
 def spoken(values, unit: str = "", digits: int = 1) -> str:

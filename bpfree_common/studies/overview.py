@@ -22,6 +22,11 @@ VERDICTS = (claims.REPRODUCED, claims.BEYOND, "partial", claims.UNDECIDED,
 
 #: Who says what a claim says; claims of the former standard do not tell.
 AUTHORS = ("abstract", "paper", "repository")
+CLAIMANTS = {
+    "authors": "the papers' own",
+    "others": "ours or third parties'",
+    "unknown": "of the former standard, which does not tell whose they are",
+}
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,12 @@ class Row:
             return None
         return statistics.paired(100 * own, 100 * other)
 
-    def counts(self, authors: bool | None = None) -> dict[str, int]:
-        """Verdicts and their number; authors: only the authors' claims, or only ours."""
+    def counts(self, whose: str | None = None) -> dict[str, int]:
+        """Verdicts and their number; whose: only those of a kind of `CLAIMANTS`."""
         chosen = [
-            c["verdict"]
-            for c in self.record["claims"]
-            if authors is None or (c.get("source", "paper") in AUTHORS) == authors
+            claim["verdict"]
+            for claim in self.record["claims"]
+            if whose is None or _claimant(claim) == whose
         ]
         return {v: chosen.count(v) for v in VERDICTS if v in chosen}
 
@@ -99,7 +104,7 @@ def sentences(found: list[Row]) -> list[str]:
         said.append(
             f"Of {len(backprop)} rules that train beside backpropagation on the same "
             f"network, {len(backprop) - len(level)} stay below it with their whole 95 % "
-            f"interval; {_listed(level, names)} do not."
+            f"interval; not so {_listed(level, names)}."
         )
         worst = min(backprop, key=lambda s: backprop[s].mean)
         gaps = sorted(e.mean for e in backprop.values())
@@ -113,7 +118,7 @@ def sentences(found: list[Row]) -> list[str]:
         said.append(
             f"{taught} of {len(frozen)} rules beat the same network with hidden layers "
             f"as drawn, read-out tuned, beyond their interval"
-            + (f"; {_listed(idle, names)} do not." if idle else ".")
+            + (f"; not so {_listed(idle, names)}." if idle else ".")
         )
     said += _verdict_sentences(found)
     cheaper = [
@@ -130,13 +135,19 @@ def sentences(found: list[Row]) -> list[str]:
 
 def _verdict_sentences(found: list[Row]) -> list[str]:
     said = []
-    for authors, words in ((True, "the papers' own"), (False, "ours or third parties'")):
-        counts = {v: sum(r.counts(authors).get(v, 0) for r in found) for v in VERDICTS}
+    for whose, words in CLAIMANTS.items():
+        counts = {v: sum(r.counts(whose).get(v, 0) for r in found) for v in VERDICTS}
         total = sum(counts.values())
         if total:
             parts = ", ".join(f"{n} {v}" for v, n in counts.items() if n)
             said.append(f"Of {total} claims that are {words}: {parts}.")
     return said
+
+
+def _claimant(claim: dict) -> str:
+    if "source" not in claim:
+        return "unknown"
+    return "authors" if claim["source"] in AUTHORS else "others"
 
 
 def _listed(slugs: list[str], names: dict[str, str]) -> str:

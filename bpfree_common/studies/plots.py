@@ -217,14 +217,17 @@ def rate_curves(
 ) -> Figure:
     """What the tuner saw: the measure against the learning rate, one line per arm.
 
-    tuning: arm -> ``{"grid": [{"lr": ..., measure: ...}, ...], "chosen": {"lr": ...},
-    "at_edge": bool}``, as records keep it; of settings that share a rate the best counts.
+    tuning: a Comparison, or arm -> ``{"settings": [{"hyper": {"lr": ...}, measure: ...},
+    ...], "chosen": {"lr": ...}, "at_edge": bool}``, as records keep it; of settings that
+    share a rate the best counts.
     A ring marks the chosen rate, a cross one that lies at the edge of its grid.
     """
+    if arms := getattr(tuning, "arms", None):
+        tuning = {arm: tuned.as_dict() for arm, tuned in arms.items()}
     figure, ax = plt.subplots(figsize=(_WIDTH, 3.6))
     drawn, colours, words, near = {}, {}, [], []
     for arm, found in tuning.items():
-        rates, values = _best_by_rate(found["grid"], measure)
+        rates, values = _best_by_rate(found["settings"], measure)
         name, style, chosen = label(arm), palette(arm), found["chosen"]["lr"]
         if chosen not in rates:
             words.append(f"{name} diverged at every rate")
@@ -247,13 +250,13 @@ def rate_curves(
     return suggest(figure, caption, f"{measure} against the rate: {'; '.join(words)}.")
 
 
-def _best_by_rate(grid: list[dict], measure: str) -> tuple[list[float], list[float]]:
+def _best_by_rate(settings: list[dict], measure: str) -> tuple[list[float], list[float]]:
     """Ascending rates, and the best finite value that any setting with each reached."""
     best: dict[float, float] = {}
-    for setting in grid:
-        value = setting[measure]
+    for setting in settings:
+        lr, value = setting["hyper"]["lr"], setting[measure]
         value = float("-inf") if value is None or value != value else value
-        best[setting["lr"]] = max(value, best.get(setting["lr"], float("-inf")))
+        best[lr] = max(value, best.get(lr, float("-inf")))
     rates = sorted(rate for rate, value in best.items() if np.isfinite(value))
     return rates, [best[rate] for rate in rates]
 
