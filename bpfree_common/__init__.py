@@ -47,6 +47,7 @@ __all__ = sorted(_HOME)
 
 #: Rooms of modules that notebooks call by name: ``from bpfree_common import figures``.
 _MODULES = {
+    "catalogue": "papers.catalogue",
     "cost": "former.cost",
     "figures": "former.figures",
     "overview": "studies.overview",

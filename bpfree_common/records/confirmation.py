@@ -9,13 +9,14 @@ count: a confirmed report shows the times of the laboratory that made it.
 """
 
 import datetime
+import json
 import random
 from pathlib import Path
 
 from bpfree_common import paths
 from bpfree_common.errors import ReportError, UserError
 from bpfree_common.papers import catalogue, notebook
-from bpfree_common.records import integrity, provenance, record, replay, rules
+from bpfree_common.records import integrity, loading, provenance, record, replay, rules
 from bpfree_common.records.coverage import Changes
 
 NAME = "confirmed.json"
@@ -100,7 +101,11 @@ def _confirm(slug, profile, reports: Path, commits, folders) -> str | None:
         return f"other packages: {', '.join(packages)}"
     before, after = (_counted(replay.laboratory(c)) for c in commits)
     changes = Changes(before, after, quick["hashes"]["laboratory"])
-    if untested := changes.untested(_listed(made["hashes"], before)):
+    if apart := loading.different(old, new, list(made["hashes"]["data"])):
+        return f"data are loaded differently: {', '.join(apart)}"
+    listed = _listed(made["hashes"], before, bool(quick["hashes"]["rule_calls"]))
+    roots = frozenset(rules.words(json.loads(replay.file(new, _path(slug)))))
+    if untested := changes.untested(listed, roots):
         more = f" and {len(untested) - 3} more" if len(untested) > 3 else ""
         return f"changed, and not executed by quick: {', '.join(untested[:3])}{more}"
     executed = notebook.read(record.folder(slug, profile, reports) / f"{slug}.ipynb")
@@ -156,14 +161,22 @@ def _counted(laboratory: dict) -> dict:
     }
 
 
-def _listed(hashes: dict, before: dict) -> dict[str, set[str] | None]:
-    """Old module -> units the report's run executed, or None for all of the module's."""
+def _listed(hashes: dict, before: dict, loads_rules: bool):
+    """Old module -> units the report's run executed, or None for all of the module's.
+
+    Loaders of data are left out: they are compared by what they load.
+    """
     listed: dict[str, set[str] | None] = {}
     if hashes.get("scheme") == 2:
         listed = {module: set(units) for module, units in hashes["laboratory"].items()}
     else:
         listed = dict.fromkeys([*hashes["laboratory"], *ALWAYS])
-    return {module: units for module, units in listed.items() if module in before}
+    apart = {*loading.MODULES, *(() if loads_rules else ("loader",))}
+    return {
+        module: units
+        for module, units in listed.items()
+        if module in before and module.rpartition(".")[2] not in apart
+    }
 
 
 def _other_packages(old: str, used: dict[str, str]) -> list[str]:

@@ -20,7 +20,7 @@ def untested(old: str, new: str, called: list[str], user: str) -> list[str]:
     """
     before, after = _units(old), _units(new)
     ran = set(called)
-    reached = _words(json.loads(user))
+    reached = words(json.loads(user))
     for name in ran & set(after.functions):
         reached |= after.words[name]
     return sorted(
@@ -47,12 +47,13 @@ def _units(content: str) -> Units:
     return units("\n".join(text for _, text in cells))
 
 
-def _words(content: dict) -> set[str]:
+def words(content: dict) -> set[str]:
     """The identifiers and strings of a notebook's code."""
     found: set[str] = set()
     for cell in content["cells"]:
         if cell["cell_type"] == "code":
-            code = units(notebook.source(cell).replace("%", "#"))
+            lines = notebook.source(cell).splitlines()
+            code = units("\n".join(line for line in lines if line[:1] not in "%!"))
             found |= set().union(*code.words.values(), code.bindings)
     return found
 

@@ -154,8 +154,8 @@ def _words(node) -> frozenset[str]:
     """Every identifier and string in a piece of code, annotations of types left out."""
     if isinstance(node, list):
         return frozenset().union(*map(_words, node))
-    if isinstance(node, str):
-        return frozenset([node.removeprefix("def ").removeprefix("class ")])
+    if isinstance(node, str):  # which methods a class has, which is not what it calls
+        return frozenset() if node[:4] in ("def ", "clas") else frozenset([node])
     found = set()
     for each in _walk(node):
         values = [value for _, value in ast.iter_fields(each)]
