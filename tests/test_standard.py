@@ -91,9 +91,9 @@ def record_claim(slug: str, name: str) -> dict:
 
 
 @pytest.mark.parametrize("slug", MOVED)
-def test_a_verdict_that_is_not_reproduced_says_why(slug):
+def test_a_verdict_against_a_claim_says_why(slug):
     for claim in record(slug)["claims"]:
-        if claim["verdict"] != claims.REPRODUCED:
+        if claim["verdict"] not in (claims.REPRODUCED, claims.UNDECIDED):
             assert len(claim["why"] or claim["note"]) > 20, claim["name"]
 
 
