@@ -6,7 +6,7 @@ so that the runner can decide in milliseconds that nothing is stale.
 
 from importlib import import_module
 
-from bpfree_common.records import executed
+from bpfree_common import executed
 
 executed.watch()
 
@@ -47,6 +47,7 @@ __all__ = sorted(_HOME)
 
 #: Rooms of modules that notebooks call by name: ``from bpfree_common import figures``.
 _MODULES = {
+    "catalogue": "papers.catalogue",
     "cost": "former.cost",
     "figures": "former.figures",
     "overview": "studies.overview",

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 
-from bpfree_common.records import executed
+from bpfree_common import executed
 
 FORMER = {
     "alignment": "learning.alignment",

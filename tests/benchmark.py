@@ -4,20 +4,27 @@
    the process: others on the machine do not count.
 2. Step time over FLOPs, both relative to backpropagation, from the committed records.
 3. How long the quick notebooks took, start-up included.
+4. The processor time of a few quick notebooks with forked kernels, over plain ones.
 """
 
+import os
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch.nn import functional as F
 
-from bpfree_common import Backprop, mlp, records, sgd
+from bpfree_common import Backprop, mlp, sgd
 from bpfree_common.learning.batches import Batches, Executions
 from bpfree_common.learning.training import STEPS_PER_EXECUTION, trainer
-from bpfree_common.studies import overview
+from bpfree_common.studies import overview, tables
 
+NOTEBOOKS = ["comq", "forward_forward", "forward_gnn", "pepita", "template"]
 #: Sizes of a network, batch, and steps that are timed: small ones show the trainer most.
 NETWORKS = [
     ([64, 32, 10], 32, 1280),
@@ -79,13 +86,41 @@ def laboratory_overhead() -> None:
         )
 
 
+def processor_seconds(slugs: list[str], fork: str) -> float:
+    """User and system time of one `run`, of its workers and of their kernels."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with tempfile.TemporaryDirectory() as reports:
+        command = [sys.executable, "-m", "bpfree_common", "run", *slugs]
+        subprocess.run(
+            [*command, "--jobs", "1", "--reports", reports],
+            env=os.environ | {"BPFREE_FORK": fork},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def price_of_a_start() -> None:
+    plain = processor_seconds(NOTEBOOKS, "0")
+    forked = processor_seconds(NOTEBOOKS, "1")
+    print(f"\nprocessor seconds per quick notebook, {', '.join(NOTEBOOKS)}:")
+    print(
+        f"  plain {plain / len(NOTEBOOKS):.1f}, forked {forked / len(NOTEBOOKS):.1f} "
+        f"with the warm process in it; ratio {forked / plain:.2f}"
+    )
+
+
 def main() -> None:
     laboratory_overhead()
+    price_of_a_start()
     for profile in ("quick", "standard"):
-        found = records.load_all(profile)
+        rows = overview.rows(profile)
         print(f"\nstep time and FLOPs over backpropagation's, {profile} records:")
-        print(overview.step_times(found).to_string())
-        seconds = {r["short"]: round(r["timing"]["seconds"], 1) for r in found.values()}
+        print(tables.markdown(overview.step_times(rows)).data)
+        seconds = {
+            row.entry.short: round(row.record["timing"]["seconds"], 1) for row in rows
+        }
         print(f"seconds per notebook after start-up: {seconds}")
 
 

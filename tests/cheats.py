@@ -98,7 +98,7 @@ class Disguised(LearningRule):
         return [unit[0].weight.detach() for unit in self.units]
 
 
-# --- weights that travel in a disguise ---------------------------------------------------
+# --- weights that travel in a disguise ------------------------------------------------
 
 
 @betrayed(row=TRANSPORT)
@@ -119,7 +119,9 @@ class CopiedToBuffers(Disguised):
             self.register_buffer(f"B{n}", W.clone())
 
     def credit(self, batch):
-        return self.by_hand(batch, [getattr(self, f"B{n}") for n in range(len(self.units))])
+        return self.by_hand(
+            batch, [getattr(self, f"B{n}") for n in range(len(self.units))]
+        )
 
     def configure_optimizers(self):
         optimizer = super().configure_optimizers()
@@ -170,7 +172,13 @@ class CopiedToGlobal(Disguised):
 
     def credit(self, batch):
         kept = [GLOBAL.get(n, W) for n, W in enumerate(self.weights)]
-        out = self.by_hand(batch, [k if k.shape == W.shape else W for k, W in zip(kept, self.weights, strict=True)])
+        out = self.by_hand(
+            batch,
+            [
+                k if k.shape == W.shape else W
+                for k, W in zip(kept, self.weights, strict=True)
+            ],
+        )
         GLOBAL.update({n: W * 1.0 for n, W in enumerate(self.weights)})
         return out
 
@@ -191,7 +199,9 @@ class KeptByTheOptimiser(Disguised):
     def credit(self, batch):
         optimizer = self.trainer.optimizers[0]
         state = [optimizer.state[unit[0].weight] for unit in self.units]
-        out = self.by_hand(batch, [s.get("B", W) for s, W in zip(state, self.weights, strict=True)])
+        out = self.by_hand(
+            batch, [s.get("B", W) for s, W in zip(state, self.weights, strict=True)]
+        )
         for s, W in zip(state, self.weights, strict=True):
             s["B"] = W.clone()
         return out
@@ -202,7 +212,9 @@ class FunctionalCopies(Disguised):
     """autograd on copies of the parameters, so that no unit sees a gradient."""
 
     def credit(self, batch):
-        copies = {n: p.detach().clone().requires_grad_() for n, p in self.named_parameters()}
+        copies = {
+            n: p.detach().clone().requires_grad_() for n, p in self.named_parameters()
+        }
         out = torch.func.functional_call(self, copies, (batch[0],))
         grads = torch.autograd.grad(F.cross_entropy(out, batch[1]), list(copies.values()))
         for p, g in zip(self.parameters(), grads, strict=True):
@@ -241,7 +253,10 @@ class OwnLayers(Disguised):
     @classmethod
     def build(cls, depth):
         sizes = [INPUTS, *[WIDTH] * (depth - 1), CLASSES]
-        layers = [Own(*io, n < depth - 1) for n, io in enumerate(zip(sizes, sizes[1:], strict=False))]
+        layers = [
+            Own(*io, n < depth - 1)
+            for n, io in enumerate(zip(sizes, sizes[1:], strict=False))
+        ]
         return cls(nn.ModuleList(layers), sgd(0.1))
 
     def credit(self, batch):
@@ -293,7 +308,7 @@ class OuterProducts(Disguised):
         return {}
 
 
-# --- places where nobody looks -----------------------------------------------------------
+# --- places where nobody looks --------------------------------------------------------
 
 
 @betrayed(row=TRANSPORT)
@@ -415,7 +430,7 @@ class ShadowNetwork(Disguised):
         return x
 
 
-# --- times and conditions ----------------------------------------------------------------
+# --- times and conditions -------------------------------------------------------------
 
 
 class Sometimes(Disguised):
@@ -518,7 +533,7 @@ class OneStepLate(Disguised):
         return {}
 
 
-# --- out of PyTorch ----------------------------------------------------------------------
+# --- out of PyTorch -------------------------------------------------------------------
 
 
 @betrayed(finding="outside of PyTorch")
@@ -537,7 +552,9 @@ class ThroughNumPy(Disguised):
         for n in reversed(range(len(layers))):
             linear = self.units[n][0]
             grads = delta.T @ hs[n], delta.sum(0)
-            linear.weight.grad, linear.bias.grad = (torch.from_numpy(g).to(linear.weight.dtype) for g in grads)
+            linear.weight.grad, linear.bias.grad = (
+                torch.from_numpy(g).to(linear.weight.dtype) for g in grads
+            )
             delta = (delta @ layers[n][0]) * (hs[n] > 0)
         return {}
 
@@ -604,9 +621,8 @@ class InAThread(Disguised):
         return {}
 
 
-@betrayed(row={"weight_transport": "none", "evaluations": 761.0})
 class FiniteDifferences(Disguised):
-    """The exact gradient from one forward pass for every weight."""
+    """The exact gradient from one forward pass for every weight: paid in evaluations."""
 
     @torch.no_grad()
     def credit(self, batch):
@@ -616,7 +632,9 @@ class FiniteDifferences(Disguised):
             for i in range(len(flat)):
                 old = flat[i].clone()
                 flat[i] += 1e-4
-                grad.view(-1)[i] = (F.cross_entropy(self(batch[0]), batch[1]) - here) / 1e-4
+                grad.view(-1)[i] = (
+                    F.cross_entropy(self(batch[0]), batch[1]) - here
+                ) / 1e-4
                 flat[i] = old
             p.grad = grad
         return {}

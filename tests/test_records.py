@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from bpfree_common import paths, records
+from bpfree_common import executed, paths, records
 from bpfree_common.errors import CatalogueError, ReportError
 from bpfree_common.papers import catalogue, loader, notebook
-from bpfree_common.records import executed, integrity, provenance
+from bpfree_common.records import integrity, provenance
 from bpfree_common.records.units import digest16, units
 
 # --- units and their digests ------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -32,8 +34,7 @@ def warm():
 
 #: Everything by which a notebook could notice how its kernel was started.
 LOOK = """
-import importlib.metadata, os, random, sys, threading
-loaded_before = sorted(n for n in sys.modules if n.startswith("bpfree"))
+import importlib.metadata, os, random, signal, sys
 import matplotlib, numpy, pandas, torch
 import lightning.pytorch
 from lightning.pytorch.utilities import rank_zero
@@ -43,22 +44,21 @@ from matplotlib import _pylab_helpers
 tops = {n.partition(".")[0] for n in list(sys.modules)}
 names = importlib.metadata.packages_distributions()
 facts = {
-    "laboratory before": loaded_before,
     "laboratory": sorted(n for n in sys.modules if n.startswith("bpfree")),
     "distributions": sorted({d for t in tops for d in names.get(t, [])}),
     "pandas": [pandas.get_option(n) for n in ("display.max_columns", "display.width",
         "display.max_rows", "display.precision")],
     "matplotlib": {k: str(v) for k, v in sorted(matplotlib.rcParams.items())},
-    "torch": [torch.initial_seed(), torch.get_num_threads(), torch.get_default_dtype().itemsize,
+    "torch": [torch.get_num_threads(), torch.get_default_dtype().itemsize,
         torch.backends.cpu.get_cpu_capability()],
     "ps1": getattr(sys, "ps1", None),
     "argv": len(sys.argv), "path": sys.path, "cwd": os.getcwd(),
     "main": sys.modules["__main__"].__name__, "hash": hash("hash"),
     "environment": sorted(set(os.environ) - {"BPFREE_RUNNER", "LINES", "COLUMNS"}),
-    "session": os.getsid(0) == os.getpid(), "stdin": os.readlink("/proc/self/fd/0"),
-    "signals": [str(__import__("signal").getsignal(n)).split(" at ")[0] for n in (2, 15, 17)],
+    "session": os.getsid(0) == os.getpid(),
+    "signals": [str(signal.getsignal(n)).split(" at ")[0] for n in (2, 15, 17)],
     "finders": [type(f).__name__ for f in sys.meta_path],
-    "random": [random.random(), numpy.random.rand()],
+    "random": [random.random(), numpy.random.rand(), torch.initial_seed()],
 }
 Path(os.environ["TINY_PIDS"], "facts.json").write_text(__import__("json").dumps(facts))
 plt.plot([1, 2]);
@@ -72,16 +72,17 @@ def facts(project, kind: str) -> dict:
 
 
 def test_a_notebook_cannot_tell_a_forked_kernel_from_a_plain_one(project):
-    for slug in ("one", "two", "zlook"):
-        project.add(slug, LOOK if slug == "zlook" else "")
+    for slug in ("one", "two", "three"):
+        project.add(slug, LOOK)
     plain, kept = facts(project, "0"), project.reports.rename(project.root / "plain")
     forked = facts(project, "1")
-    assert forked.pop("random") != plain.pop("random")  # as two plain ones would
+    for one, two in zip(forked.pop("random"), plain.pop("random"), strict=True):
+        assert one != two  # nobody has seeded anything
     for name, value in plain.items():
         assert forked[name] == value, name
-    assert plain["laboratory before"] == []
+    assert not [name for name in forked["laboratory"] if ".running" in name]
     assert differences(kept / "quick", project.reports / "quick") == []
-    shown = (project.reports / "quick/zlook/zlook.ipynb").read_text()
+    shown = (project.reports / "quick/three/three.ipynb").read_text()
     assert "image/png" in shown  # an open figure is shown at the end of its cell
 
 
@@ -115,7 +116,7 @@ print(*({n for n in sys.modules if n.startswith("bpfree")} - before), warm.alone
     assert done.stdout.split() == ["True"]
 
 
-def ask(warm, kind: str, argument: str, **more: str) -> Forked:
+def ask(warm, kind: str, argument, **more: str) -> Forked:
     with Path(os.devnull).open("r+") as null:
         files = [null.fileno()] * 3
         return Forked(warm.address, kind, argument, dict(os.environ) | more, files)
@@ -132,11 +133,11 @@ def test_a_fork_tells_its_exit_code_and_dies_with_whoever_asked(warm, tmp_path):
     nothing = ask(warm, "worker", str(tmp_path / "no such job"))
     assert nothing.wait(30) == 1
     assert nothing.poll() == 1
-    kernel = ask(warm, "kernel", str(tmp_path / "kernel.json"))
+    kernel = ask(warm, "kernel", ["-f", str(tmp_path / "kernel.json")])
     assert kernel.poll() is None
     kernel.send_signal(signal.SIGKILL)
     assert kernel.wait(30) == -signal.SIGKILL
-    other = ask(warm, "kernel", str(tmp_path / "other.json"))
+    other = ask(warm, "kernel", ["-f", str(tmp_path / "other.json")])
     other._connection.close()
     assert gone(other.pid)
     assert warm.ready()
@@ -180,6 +181,29 @@ def test_a_run_whose_warm_process_is_killed_says_so_and_goes_on_plainly(project)
     assert not project.living_kernels()
 
 
+def test_forked_kernels_leave_old_or_new_but_never_half_when_all_is_killed(project):
+    numbers, slugs = random.Random(2), ("one", "two", "three")
+    for slug in slugs:
+        project.add(slug)
+    for _ in range(5):
+        process = subprocess.Popen(
+            project.command("--force", "--jobs", "3"),
+            env=project.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(numbers.uniform(4, 9))  # the libraries are loaded in about five
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert all(gone(pid) for pid in project.living_kernels())
+        for slug in slugs:
+            project.report(slug)  # raises if half
+    assert project.run().returncode == 0
+    assert all(project.report(slug) for slug in slugs)
+    assert not list((project.reports / ".staging").iterdir())
+
+
 # --- nbval is the second run ------------------------------------------------------------
 
 
@@ -205,7 +229,7 @@ def compared(project) -> list[str]:
 
 def test_nbval_executes_every_notebook_once_more_and_leaves_its_record(project):
     for slug in ("one", "two"):
-        project.add(slug)
+        project.add(slug, "from bpfree_common import Study")  # loads the libraries
     assert project.run().returncode == 0
     assert len(list(project.pids.iterdir())) == 2
     done = repeat(project, "-n", "2", "--dist", "loadscope")
@@ -234,7 +258,7 @@ def test_a_figure_that_differs_the_second_time_is_caught(project):
         (folder / "a.png").write_text("drawn with " + os.environ.get("BPFREE_AGAIN", ""))
         if os.environ["BPFREE_SVG"]: (folder / "a.svg").write_text("drawn")
     """
-    project.add("tiny", body)
+    project.add("tiny", "from bpfree_common import Study\n" + textwrap.dedent(body))
     assert project.run("--figures").returncode == 0
     assert repeat(project).returncode == 0
     assert (project.root / "again/tiny/figures/a.svg").is_file()

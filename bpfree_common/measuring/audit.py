@@ -8,12 +8,13 @@ weight transport T[l][m]
     not zero uses the weights themselves and not their effect (the backward pass of
     backpropagation).
 
-Both come from real training steps (`measuring.influence`): optimisers, hooks, an overridden
-`step`, and state that carries weights from step to step are in them. They are measured in
+Both come from real training steps (`measuring.influence`): optimisers, hooks, an
+overridden `step`, and state that carries weights from step to step are in them. They are
+measured in
 float64 on a few samples, and as the rule trains (float32, many samples), and compared;
 then the rule is watched over a longer training (`measuring.watch`). The larger entry
-counts. With them come the counts of `measuring.cost`. What is not covered: conditions that
-none of these runs meets, such as a date, a data set, or a larger number of steps.
+counts. With them come the counts of `measuring.cost`. What is not covered: conditions
+that none of these runs meets, such as a date, a data set, or a larger number of steps.
 """
 
 from collections.abc import Callable
@@ -35,9 +36,9 @@ from bpfree_common.measuring.stepping import Make, maker
 from bpfree_common.measuring.watch import Watch, watch
 
 DEPTHS = (2, 4, 8, 16)
-MANY = 128  #: rows of the batch on which the rule is measured as it trains
+MANY, MORE = 64, 128  #: rows of the batch as the rule trains, and in the longer training
 EPOCHS, WATCHED = 4, 16  #: epochs and steps in each of the longer training
-LEAST_STEPS = 16  #: steps in which dependence is measured
+LEAST_STEPS = 8  #: steps in which dependence is measured
 UNDEFINED = "undefined"
 PLAIN = 0.01  #: a difference between two measurements that is no round-off
 NAN = float("nan")
@@ -70,7 +71,7 @@ class Audit:
 
     @property
     def crossings(self) -> int | str:
-        """Units whose own weights carry credit to another unit; `undefined` if unknown.
+        """Units whose weights carry credit to an earlier one; `undefined` if unknown.
 
         A gradient that crosses a boundary backward is multiplied with the weights behind
         it, by hand or by autograd; feedback through other matrices does not cross.
@@ -178,10 +179,12 @@ def transport(rule: LearningRule, batch) -> Matrix:
 
 
 def tiled(batch: tuple, rows: int) -> tuple:
-    """The samples of `batch` over and over, at least `rows`: no new null space is lost."""
+    """The samples of `batch` over and over, at least `rows`: null spaces stay."""
     samples = len(batch[1])
     times = -(-rows // samples)
-    return tuple(t.repeat(times, *[1] * (t.dim() - 1)) if len(t) == samples else t for t in batch)
+    return tuple(
+        t.repeat(times, *[1] * (t.dim() - 1)) if len(t) == samples else t for t in batch
+    )
 
 
 def _steps(rule: LearningRule) -> int:
@@ -193,17 +196,16 @@ def _runs(make: Make, as_trained: Make, batch, steps: int, seed: int):
 
     Where it did, both are taken again over as many epochs and steps.
     """
-    many = tiled(batch, MANY)
+    many, more = tiled(batch, MANY), tiled(batch, MORE)
     watched = max(WATCHED, steps)
-    seen = watch(as_trained(), [many, batch], EPOCHS, watched, seed)
+    seen = watch(as_trained(), [more, batch], EPOCHS, watched, seed)
     seen.elsewhere = learns_outside_of_units(seen.rule, as_trained(), batch[0])
-    for epochs, each in ((1, steps), (EPOCHS, watched)):
+    for large, epochs, each in ((many, 1, steps), (more, EPOCHS, watched)):
         runs = (
             Influence(make, batch, torch.float64, each, epochs, seed),
-            Influence(as_trained, many, None, each, epochs, seed),
+            Influence(as_trained, large, None, each, epochs, seed),
         )
-        measured = {len(r.batch[1]): r.base for r in runs}
-        other = seen.novelty(measured)
+        other = seen.novelty({len(r.batch[1]): r.base for r in runs})
         if other is None:
             break
     return runs, seen, other
@@ -217,12 +219,17 @@ def _judged(runs: tuple[Influence, Influence]) -> Audit:
         found.append({"dependence": D, "transport": run.transport(D)})
     merged = {k: _merged(*(f[k] for f in found)) for k in found[0]}
     words = []
-    for name, matrix in merged.items():
+    for name in merged:
         fills = [fill(f[name]) for f in found]
-        if UNDEFINED not in fills and fills[0] != fills[1] and _apart([f[name] for f in found], runs):
+        if (
+            UNDEFINED not in fills
+            and fills[0] != fills[1]
+            and _apart([f[name] for f in found], runs)
+        ):
             words.append(
-                f"disagreement: {name} is {fills[0]} in float64 on {len(runs[0].batch[1])} "
-                f"samples and {fills[1]} as trained, on {len(runs[1].batch[1])}"
+                f"disagreement: {name} is {fills[0]} in float64 on "
+                f"{len(runs[0].batch[1])} samples and {fills[1]} as trained, "
+                f"on {len(runs[1].batch[1])}"
             )
     return Audit(**merged, crossed=_crossed(merged["transport"], runs), findings=words)
 
@@ -234,8 +241,8 @@ def _in_words(runs, seen: Watch, other) -> list[str]:
         words.append(f"unmeasured: step {other[0] + 1} of a longer training {other[1]}")
     if seen.strays:
         words.append(
-            f"outside of steps: weights move before step {seen.strays[0] + 1} of a longer "
-            "training while no step is taken"
+            f"outside of steps: weights move before step {seen.strays[0] + 1} of a "
+            "longer training while no step is taken"
         )
     if seen.elsewhere:
         words.append("outside of units: predictions use what is learned, but no unit")
@@ -255,7 +262,10 @@ def _uncounted(found: Audit, runs) -> list[str]:
 
 def _merged(a: Matrix, b: Matrix) -> Matrix:
     """The larger of two entries; NaN where both are."""
-    return [[_most(*pair) for pair in zip(*rows, strict=True)] for rows in zip(a, b, strict=True)]
+    return [
+        [_most(*pair) for pair in zip(*rows, strict=True)]
+        for rows in zip(a, b, strict=True)
+    ]
 
 
 def _most(a: float, b: float) -> float:
@@ -273,7 +283,7 @@ def _apart(found: list[Matrix], runs) -> bool:
 
 
 def _crossed(T: Matrix, runs) -> list[bool | None]:
-    """For each unit whether its weights carry credit to another; None: not known.
+    """For each unit whether its weights carry credit to an earlier one; None: not known.
 
     Where no null space is left, a backward product with the only matrix of a unit tells.
     """
@@ -281,11 +291,11 @@ def _crossed(T: Matrix, runs) -> list[bool | None]:
     weights = runs[0].base.meter.weights
     used = frozenset().union(*(u for run in runs for u in run.base.used))
     for m in range(len(T)):
-        others = [row[m] for l, row in enumerate(T) if l != m]
+        earlier = [row[m] for row in T[:m]]
         matrices = sum(w.unit == m and len(w.shape) > 1 for w in weights)
-        if any(v > 0 for v in others):
+        if any(v > 0 for v in earlier):
             crossed.append(True)
-        elif any(v != v for v in others):
+        elif any(v != v for v in earlier):
             crossed.append(True if matrices == 1 and (m, "backward") in used else None)
         else:
             crossed.append(False)
@@ -305,7 +315,7 @@ def fill(matrix: Matrix) -> str:
 
 
 def growth(held: dict[int, int]) -> str:
-    """none: no bytes; flat: at most a tenth more in the deepest than in the second; linear."""
+    """none: no bytes; flat: the deepest at most a tenth above the second; else linear."""
     sizes = [held[depth] for depth in sorted(held)]
     if not any(sizes):
         return "none"

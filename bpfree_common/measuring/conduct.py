@@ -15,6 +15,7 @@ from bpfree_common.learning.rule import LearningRule
 #: What Lightning keeps in a module for itself, and what a validation collects.
 _NOT_STATE = {"_trainer", "_fabric", "_parameters", "_buffers", "_modules", "training"}
 _NOT_STATE |= {"_scored", "_logged", "_current_fx_name", "_jit_module", "_hparams"}
+_NOT_STATE.add("__executed__")  # notes of which functions ran
 _DEEP = 6  #: how far to follow what is kept inside of other things
 
 
@@ -53,7 +54,7 @@ def state(rule: LearningRule) -> dict[str, object]:
                 found |= _flat(place + key, value, 0)
     for method in _methods(type(rule)):
         for key in method.__code__.co_names:
-            value = method.__globals__.get(key)
+            value = None if key in _NOT_STATE else method.__globals__.get(key)
             if isinstance(value, dict | list | set | Tensor | np.ndarray):
                 found |= _flat(f"the global {key}", value, 0)
     return found
@@ -115,7 +116,9 @@ def _bytes(t: Tensor) -> object:
     return t.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def learns_outside_of_units(trained: LearningRule, fresh: LearningRule, x: Tensor) -> bool:
+def learns_outside_of_units(
+    trained: LearningRule, fresh: LearningRule, x: Tensor
+) -> bool:
     """Whether what `trained` predicts from `x` is more than its units know.
 
     The units' weights and buffers are given to `fresh`, made as `trained` was; then both

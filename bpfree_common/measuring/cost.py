@@ -21,6 +21,7 @@ import statistics
 from dataclasses import asdict, dataclass, field
 
 import torch
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves, tree_map
 
 from bpfree_common.learning.rule import LearningRule
@@ -100,7 +101,8 @@ class _Counter(Observer):
         return self.meter.step()
 
     def after(self, rule: LearningRule, step: int, batch) -> None:
-        optimizers = rule.trainer.optimizers
+        own = [o for o in getattr(rule, "rest", ()) if isinstance(o, Optimizer)]
+        optimizers = [*rule.trainer.optimizers, *own]
         counts = {"flops": self.meter.flops, "rows": self.meter.passes()}
         self.steps.append(
             counts | {"live_bytes": self.meter.live_bytes(rule, optimizers)}

@@ -1,8 +1,9 @@
 """Is the credit any good? Alignment, perturbation correlation, gradient floor, nudging.
 
 The names are those of "Beyond Accuracy and Alignment" (2026), which reports that a cosine
-with the gradient can mislead: where the gradient has vanished the cosine is that of noise,
-and a rule of higher cosine need not lower the loss more. Its text could not be consulted;
+with the gradient can mislead: where the gradient has vanished the cosine is that of
+noise, and a rule of higher cosine need not lower the loss more. Its text could not be
+consulted;
 public notes on its experiments say that the perturbation correlation is taken between
 the predicted and the true change of the loss under small random perturbations of
 hidden states, and that gradients near 1e-8 are at the floor. The definitions here are

@@ -1,16 +1,16 @@
 """The audit for a training loop of your own.
 
-    def model(depth):
-        net = nn.Sequential(*[Block(64) for _ in range(depth)])
-        return net, torch.optim.SGD(net.parameters(), 0.1)
+def model(depth):
+    net = nn.Sequential(*[Block(64) for _ in range(depth)])
+    return net, torch.optim.SGD(net.parameters(), 0.1)
 
-    def step(net, optimizer, batch):
-        x, y = batch
-        optimizer.zero_grad()
-        F.cross_entropy(net(x), y).backward()
-        optimizer.step()
+def step(net, optimizer, batch):
+    x, y = batch
+    optimizer.zero_grad()
+    F.cross_entropy(net(x), y).backward()
+    optimizer.step()
 
-    print(audit_step(model, step, (x, y)).row())
+print(audit_step(model, step, (x, y)).row())
 """
 
 from collections.abc import Callable

@@ -1,8 +1,9 @@
 """Whose weights a unit's change depends on, over real training steps.
 
 The rule trains on one batch for some steps. After each step the laboratory notes how the
-weights of every unit changed, and puts them back where they were; all else goes on: buffers,
-attributes, closures, counters, the optimiser's state. So all steps see equal weights, and
+weights of every unit changed, and puts them back where they were; all else goes on:
+buffers, attributes, closures, counters, the optimiser's state. So all steps see equal
+weights, and
 state is followed: a copy of the weights made in one step and used in a later one shows.
 Then the weights of one unit are moved before training, and the steps are taken again.
 """
@@ -127,9 +128,9 @@ class Influence:
         again = self._run()
         if not _same(self.base, again):
             raise ContractError(
-                f"{type(self.make()).__name__} ended equal steps in two ways: it draws on "
-                "something outside of the rule (a global, a file, a clock, another random "
-                "source)"
+                f"{type(self.make()).__name__} ended equal steps in two ways: it draws "
+                "on something outside of the rule (a global, a file, a clock, another "
+                "random source)"
             )
         self.units = len(self.base.changes[0]) // 2
         round_off = self._run(_jitter)

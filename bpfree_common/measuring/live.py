@@ -1,7 +1,8 @@
 """Bytes alive: every tensor that a training step makes, from its birth to its release.
 
-A tensor is followed by its memory, wherever it is kept: in variables, attributes, closures,
-containers, graphs of autograd, or NumPy arrays that share it. A tensor that leaves
+A tensor is followed by its memory, wherever it is kept: in variables, attributes,
+closures, containers, graphs of autograd, or NumPy arrays that share it. A tensor that
+leaves
 PyTorch (copied to NumPy, pickled, written as a list) is counted as held until the end of
 the step, since nobody can see when its copy goes.
 """

@@ -1,8 +1,9 @@
 """Counts what a training step computes, one tensor operation at a time.
 
 All counts are taken where PyTorch runs its kernels, below automatic differentiation,
-`torch.func` and modules. So a rule gets the same numbers whether its gradients are written
-by hand or by autograd, and whether it calls its units or multiplies with their weights.
+`torch.func` and modules. So a rule gets the same numbers whether its gradients are
+written by hand or by autograd, and whether it calls its units or multiplies with their
+weights.
 """
 
 from collections import defaultdict
@@ -37,7 +38,8 @@ _SILENT = {
     "slice", "select", "unsqueeze", "squeeze", "as_strided", "empty_like", "zeros_like",
     "ones_like", "randn_like", "rand_like", "new_empty", "new_zeros", "new_ones",
     "new_full", "full_like", "split", "unbind", "_reshape_alias", "lift_fresh",
-    "new_empty_strided", "split_with_sizes", "is_same_size", "set_", "isnan", "isinf",
+    "new_empty_strided", "split_with_sizes", "is_same_size", "set_",
+    "_has_same_storage_numel", "isnan", "isinf",
 }  # fmt: skip
 _ADDED = {"add", "sub", "rsub"}  #: a weight in these is only added
 _ADDED_FIRST = {"addmm", "baddbmm", "addmv", "addcmul", "addr"}  #: the first argument is
@@ -47,7 +49,7 @@ _PARTS = {"index_select", "index", "gather", "narrow_copy"}  #: take some rows o
 
 _WHOLE: set = set()  #: operations that PyTorch does not compose of others
 
-#: Modules whose forward pass sums over the later dimensions of their weights, or the first.
+#: Modules whose forward pass sums over the later dimensions of weights, or the first.
 _MINOR = (nn.Linear, nn.RNNBase, nn.RNNCellBase, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _MAJOR = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -199,8 +201,8 @@ class Meter(TorchDispatchMode):
         """Note every product with a weight."""
         for product in products(packet, args):
             found = self.weight_of(product.weight)
-            if found is None:
-                continue
+            if found is None or self.weight_of(product.data) is not None:
+                continue  # weights times weights are no pass
             weight = self.weights[found[0]]
             way = direction(product, weight.shape, found[1])
             weight.forward = weight.forward or way
@@ -226,7 +228,8 @@ class Meter(TorchDispatchMode):
                 if (found := self.weight_of(value)) and value.dim() > 1:
                     self._remember(out, value, *found)
             return
-        for place, (arg, value) in enumerate(zip(func._schema.arguments, args)):  # noqa: B905
+        given = zip(func._schema.arguments, args, strict=False)
+        for place, (arg, value) in enumerate(given):
             found = self.weight_of(value)
             if found is None or (arg.alias_info and arg.alias_info.is_write):
                 continue

@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 _EVENTS = {
     "subprocess.Popen": "starts a process",
@@ -21,7 +22,7 @@ def _heard(event: str, args: tuple) -> None:
     if event in _EVENTS:
         _listeners[-1](_EVENTS[event])
     elif event == "open" and _writes(*args):
-        _listeners[-1](f"writes the file {os.path.basename(os.fsdecode(args[0]))!r}")
+        _listeners[-1](f"writes the file {Path(os.fsdecode(args[0])).name!r}")
 
 
 def _writes(path, mode, flags) -> bool:

@@ -1,7 +1,8 @@
 """Products of data with weights: which way a weight is used, and what it is fed.
 
-A weight is a matrix, convolutions being flattened to (outputs, inputs x window). It is used
-along its `minor` direction when the product sums over the latter (``x @ W.T``), along its
+A weight is a matrix, convolutions being flattened to (outputs, inputs x window). It is
+used along its `minor` direction when the product sums over the latter (``x @ W.T``),
+along its
 `major` direction when it sums over outputs (``delta @ W``). Which of the two is forward,
 a forward pass tells.
 """

@@ -1,7 +1,7 @@
 """A longer look at real training, without putting anything back.
 
-The steps on which dependence is measured are few, and after each the weights go back. Here
-the rule trains as it always does, for some epochs, on batches of two sizes, and is
+The steps on which dependence is measured are few, and after each the weights go back.
+Here the rule trains as it always does, for some epochs, on batches of two sizes, and is
 validated in between. A step that does other work than any measured one gives away a rule
 that behaves while it is measured; so do weights that move while no step is taken.
 """
@@ -71,14 +71,17 @@ class Watch(Observer):
             if used - known:
                 unit, use = min(used - known)
                 return step, f"uses the weights of unit {unit} otherwise ({use})"
-            limit = most[self.rows[step]]
+            limit = max(n * max(1, self.rows[step] / rows) for rows, n in most.items())
             if self.flops[step] > MORE_WORK * limit:
-                return step, f"computes {self.flops[step]} FLOPs, measured steps {limit}"
+                return (
+                    step,
+                    f"computes {self.flops[step]} FLOPs, measured steps {limit:.0f}",
+                )
         return None
 
 
 def watch(rule: LearningRule, batches: list, epochs: int, steps: int, seed: int) -> Watch:
-    """Train `rule` for epochs of `steps` steps on `batches` in turn; validated on the first."""
+    """Train `rule` for epochs of `steps` steps on `batches` in turn; validate it."""
     seen = Watch()
     turns = [batches[i % len(batches)] for i in range(steps)]
     train(rule, turns, seen, epochs, seed, validation=batches[0])

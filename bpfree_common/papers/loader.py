@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from bpfree_common import executed
 from bpfree_common.errors import CatalogueError, IdentityFailed
 from bpfree_common.papers import catalogue, notebook
 
@@ -81,7 +82,7 @@ def run_cells(cells: list[tuple[int, str]], path: Path, module: ModuleType) -> N
     for index, text in cells:
         file = f"{path}#cell-{index}"
         linecache.cache[file] = (len(text), None, text.splitlines(True), file)
-        exec(compile(text, file, "exec"), module.__dict__)
+        exec(executed.compiled_cell(text, file, module.__name__), module.__dict__)
 
 
 def _replaced(cells, old: str, new: str, path: Path):

@@ -9,13 +9,14 @@ count: a confirmed report shows the times of the laboratory that made it.
 """
 
 import datetime
+import json
 import random
 from pathlib import Path
 
 from bpfree_common import paths
 from bpfree_common.errors import ReportError, UserError
 from bpfree_common.papers import catalogue, notebook
-from bpfree_common.records import integrity, provenance, record, replay
+from bpfree_common.records import integrity, loading, provenance, record, replay, rules
 from bpfree_common.records.coverage import Changes
 
 NAME = "confirmed.json"
@@ -92,13 +93,19 @@ def _confirm(slug, profile, reports: Path, commits, folders) -> str | None:
         return f"quick differs: {', '.join(different[:4])}"
     made = record.load(slug, profile, reports)
     quick = record.read(folders[1] / slug / record.NAME)
-    if edited := _edited([slug, *quick["hashes"]["builds_on"]], old, new):
-        return f"other notebooks: {', '.join(edited)}"
+    if _edited([slug], old, new):
+        return "the notebook itself is another"
+    if untested := _rules(slug, quick["hashes"], old, new):
+        return f"rules changed, and not executed by quick: {', '.join(untested[:3])}"
     if packages := _other_packages(old, quick["hashes"]["lock"]):
         return f"other packages: {', '.join(packages)}"
     before, after = (_counted(replay.laboratory(c)) for c in commits)
     changes = Changes(before, after, quick["hashes"]["laboratory"])
-    if untested := changes.untested(_listed(made["hashes"], before)):
+    if apart := loading.different(old, new, list(made["hashes"]["data"])):
+        return f"data are loaded differently: {', '.join(apart)}"
+    listed = _listed(made["hashes"], before, bool(quick["hashes"]["rule_calls"]))
+    roots = frozenset(rules.words(json.loads(replay.file(new, _path(slug)))))
+    if untested := changes.untested(listed, roots):
         more = f" and {len(untested) - 3} more" if len(untested) > 3 else ""
         return f"changed, and not executed by quick: {', '.join(untested[:3])}{more}"
     executed = notebook.read(record.folder(slug, profile, reports) / f"{slug}.ipynb")
@@ -119,12 +126,27 @@ def _confirm(slug, profile, reports: Path, commits, folders) -> str | None:
     return None
 
 
+def _rules(slug: str, quick: dict, old: str, new: str) -> list[str]:
+    """Changed functions of other notebooks' rules that quick has not put to the test."""
+    user, found = replay.file(new, _path(slug)), []
+    for other in _edited(list(quick["builds_on"]), old, new):
+        both = (replay.file(commit, _path(other)) for commit in (old, new))
+        called = quick["rule_calls"].get(other, [])
+        found += [f"{other}: {name}" for name in rules.untested(*both, called, user)]
+    return found
+
+
+def _path(slug: str) -> str:
+    """Where a notebook is, seen from the project."""
+    return f"notebooks/{catalogue.get(slug).path.relative_to(paths.NOTEBOOKS)}"
+
+
 def _edited(slugs: list[str], old: str, new: str) -> list[str]:
     """Which notebooks differ between two commits in more than their layout."""
     found = []
     for slug in slugs:
-        path = f"notebooks/{catalogue.get(slug).path.relative_to(paths.NOTEBOOKS)}"
-        if not replay.same_source(replay.file(old, path), replay.file(new, path)):
+        one, two = (replay.file(commit, _path(slug)) for commit in (old, new))
+        if not replay.same_source(one, two):
             found.append(slug)
     return found
 
@@ -139,14 +161,22 @@ def _counted(laboratory: dict) -> dict:
     }
 
 
-def _listed(hashes: dict, before: dict) -> dict[str, set[str] | None]:
-    """Old module -> units the report's run executed, or None for all of the module's."""
+def _listed(hashes: dict, before: dict, loads_rules: bool):
+    """Old module -> units the report's run executed, or None for all of the module's.
+
+    Loaders of data are left out: they are compared by what they load.
+    """
     listed: dict[str, set[str] | None] = {}
     if hashes.get("scheme") == 2:
         listed = {module: set(units) for module, units in hashes["laboratory"].items()}
     else:
         listed = dict.fromkeys([*hashes["laboratory"], *ALWAYS])
-    return {module: units for module, units in listed.items() if module in before}
+    apart = {*loading.MODULES, *(() if loads_rules else ("loader",))}
+    return {
+        module: units
+        for module, units in listed.items()
+        if module in before and module.rpartition(".")[2] not in apart
+    }
 
 
 def _other_packages(old: str, used: dict[str, str]) -> list[str]:

@@ -4,9 +4,11 @@ The argument: a run is deterministic, so two laboratories give different results
 through a changed unit that the run executes. If a quick run executed every changed unit
 that the standard run may execute, and nothing came out differently, the change is taken
 to be harmless. A unit that is gone needs no test of its own: whoever called it has
-changed too, and is asked for. A changed constant or class is tested when everything that
-names it is. What this cannot see are branches that only large runs take; for them a
-confirmation remakes some reports (see `confirmation`).
+changed too, and is asked for. A changed constant is tested when everything that names it
+is; a class whose attributes, bases or list of methods have changed when a method of it
+or of a class made from it ran, for all its objects have changed alike. What this cannot
+see are branches that only large runs take; for them a confirmation remakes some reports
+(see `confirmation`).
 """
 
 from bpfree_common.records.units import Units
@@ -21,13 +23,17 @@ class Changes:
         self.old, self.new, self.run = old, new, run
         self.watched: dict[str, dict[str, str]] = {m: dict(u) for m, u in run.items()}
 
-    def untested(self, listed: dict[str, set[str] | None]) -> list[str]:
+    def untested(
+        self, listed: dict[str, set[str] | None], roots: frozenset[str] = frozenset()
+    ) -> list[str]:
         """Changed units that the standard run may execute but the quick one has not.
 
         listed: module of the old laboratory -> its units that the standard run executed,
-        or None if only the module is known. Unchanged units are added to `watched`,
-        where they now are.
+        or None if only the module is known: then those count that can be reached by name
+        from `roots`, the words of the notebook, and from what the quick run executed.
+        Unchanged units are added to `watched`, where they now are.
         """
+        reached = self._reached(roots) if roots else None
         found = []
         for module, executed in listed.items():
             units = self.old[module]
@@ -36,7 +42,31 @@ class Changes:
                     found += self._function(module, name, digest, listed)
             for name, digest in units.bindings.items():
                 found += self._binding(module, name, digest, listed)
+        if reached is not None:
+            found = [each for each in found if _word(each) in reached]
         return sorted(set(found))
+
+    def _reached(self, roots: frozenset[str]) -> set[str]:
+        """Words that the notebook or a function which its quick run executed uses.
+
+        A function that is reached and was not executed may call others: it is asked for
+        itself, and is only harmless if it has not changed.
+        """
+        found = set(roots)
+        for module, done in self.run.items():
+            for name in set(done) & set(getattr(self.new.get(module), "functions", ())):
+                found |= self.new[module].words[name]
+        while True:
+            more = {
+                word
+                for units in self.old.values()
+                for name, words in ((n, units.words[n]) for n in units.functions)
+                if _word(name) in found and not self._ran(name)
+                for word in words
+            }
+            if more <= found:
+                return found
+            found |= more
 
     def _function(self, module: str, name: str, digest: str, listed) -> list[str]:
         if self._unchanged(name, digest):
@@ -50,7 +80,24 @@ class Changes:
         if name == "":
             return [f"{module}, outside its functions"]
         words = {_word(name)}
+        if self._is_class(module, name):
+            family = words | self._made_with(words, listed)
+            if any(self._ran(m) for m in self._methods(family, listed)):
+                return []
         return self._users(words | self._made_with(words, listed), listed)
+
+    def _is_class(self, module: str, name: str) -> bool:
+        """Whether a binding is what is left of a class when its methods are taken out."""
+        return any(f.startswith(f"{name}.") for f in self.old[module].functions)
+
+    def _methods(self, classes: set[str], listed) -> list[str]:
+        """The methods of these classes."""
+        return [
+            name
+            for module in listed
+            for name in self.old[module].functions
+            if classes & set(name.split(".")[:-1])
+        ]
 
     def _made_with(self, words: set[str], listed) -> set[str]:
         """The constants and classes that are made from these names, and from those."""

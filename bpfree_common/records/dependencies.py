@@ -24,7 +24,8 @@ def run_hashes(slug: str, parameters: dict, data: list[str], profile: str) -> di
     data: data sets read. Of the laboratory, the functions that were called count.
     """
     return _common(slug, parameters, data, profile) | {
-        "laboratory": provenance.laboratory()
+        "laboratory": provenance.laboratory(),
+        "rule_calls": provenance.rule_calls(),
     }
 
 

@@ -8,10 +8,9 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
-from bpfree_common import paths
+from bpfree_common import executed, paths
 from bpfree_common.errors import CatalogueError
 from bpfree_common.papers import catalogue, notebook
-from bpfree_common.records import executed
 from bpfree_common.records.units import Units, units
 
 #: Modules that cannot change a number or a picture; a change there makes nothing stale.
@@ -150,6 +149,16 @@ def rules(slugs: list[str]) -> dict[str, str]:
     loaded &= set(catalogue.load())
     return {s: _run_rule(s) if s in loaded else rule_hash(s) for s in slugs} | {
         slug: _run_rule(slug) for slug in sorted(loaded)
+    }
+
+
+def rule_calls() -> dict[str, list[str]]:
+    """Functions of other notebooks' rules that were called, by notebook."""
+    prefix = "bpfree_papers."
+    return {
+        module.removeprefix(prefix): sorted(calls)
+        for module, calls in sorted(executed.CALLS.items())
+        if module.startswith(prefix)
     }
 
 

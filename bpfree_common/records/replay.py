@@ -77,15 +77,19 @@ def checkout(commit: str):
             git("worktree", "remove", "--force", str(place))
 
 
+def surroundings(tree: Path) -> dict[str, str]:
+    """The environment of a process that uses the laboratory in `tree`, on one thread."""
+    moved = ("BPFREE_NOTEBOOKS", "BPFREE_REPORTS", "BPFREE_RUN_DIR", "BPFREE_PROFILE")
+    kept = {k: v for k, v in os.environ.items() if k not in moved}
+    return kept | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
+
+
 def command(tree: Path, *arguments: str) -> subprocess.CompletedProcess:
     """A command of the laboratory in `tree`, with its own notebooks, on one thread."""
-    moved = ("BPFREE_NOTEBOOKS", "BPFREE_REPORTS", "BPFREE_RUN_DIR", "BPFREE_PROFILE")
-    environment = {k: v for k, v in os.environ.items() if k not in moved}
-    environment |= {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, "-m", "bpfree_common", *arguments],
         cwd=tree,
-        env=environment,
+        env=surroundings(tree),
         capture_output=True,
         text=True,
     )

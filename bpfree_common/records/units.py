@@ -151,16 +151,26 @@ def _assigned(statement) -> list[str]:
 
 
 def _words(node) -> frozenset[str]:
-    """Every identifier and every string in a piece of code."""
+    """Every identifier and string in a piece of code, annotations of types left out."""
     if isinstance(node, list):
         return frozenset().union(*map(_words, node))
-    if isinstance(node, str):
-        return frozenset([node.removeprefix("def ").removeprefix("class ")])
+    if isinstance(node, str):  # which methods a class has, which is not what it calls
+        return frozenset() if node[:4] in ("def ", "clas") else frozenset([node])
     found = set()
-    for each in ast.walk(node):
+    for each in _walk(node):
         values = [value for _, value in ast.iter_fields(each)]
         found |= {value for value in values if isinstance(value, str)}
     return frozenset(found)
+
+
+def _walk(node):
+    """The nodes of a tree but for annotations, which are never called."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        if name not in ("annotation", "returns"):
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, ast.AST):
+                    yield from _walk(each)
 
 
 def _bound(nodes: list) -> str:

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     address = os.environ.get(ADDRESS)
     if address:
         try:
-            kernel = Forked(address, "kernel", arguments[1], dict(os.environ), [0, 1, 2])
+            kernel = Forked(address, "kernel", arguments, dict(os.environ), [0, 1, 2])
         except OSError:  # it has ended
             address = None
     if not address:
@@ -36,7 +36,8 @@ def main(arguments: list[str]) -> int:
 def repetition(again: str | None, report: Path) -> dict:
     """Environment of a notebook that is run again where its report lies.
 
-    Its record and figures go into a folder of their own, made here; SVG if the report has them.
+    Its record and figures go into a folder of their own, made here; as SVG too if the
+    report has them so.
     """
     if not again:
         return {}

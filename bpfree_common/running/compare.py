@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from bpfree_common import records
-from bpfree_common.data import datasets
+from bpfree_common.data.checksum import checksum
 from bpfree_common.papers import notebook
 
 
@@ -40,7 +40,7 @@ def _report(folder: Path, slug: str, notebooks: bool) -> tuple[dict, dict]:
 def _figures(folder: Path) -> dict[str, str]:
     """SHA-256 of every figure file beside a report."""
     files = sorted((folder / "figures").glob("*"))
-    return {file.name: datasets.sha256(file) for file in files}
+    return {file.name: checksum(file.read_bytes()) for file in files}
 
 
 def _report_differences(a: tuple[dict, dict], b: tuple[dict, dict]) -> list[str]:

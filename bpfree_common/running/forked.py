@@ -28,11 +28,12 @@ def possible() -> bool:
 class Forked:
     """A child of the warm process, with the face of `subprocess.Popen`.
 
-    kind: `worker` or `kernel`. Raises OSError when the warm process does not answer.
+    kind, argument: see `warm`. files: its stdin, stdout and stderr. Raises OSError when
+    the warm process does not answer.
     """
 
     def __init__(
-        self, address: str, kind: str, argument: str, environment: dict, files: list[int]
+        self, address: str, kind: str, argument, environment: dict, files: list[int]
     ):
         self.returncode: int | None = None
         self._answers = b""

@@ -37,9 +37,9 @@ class Seed:
             _wait_and_become(wait, parent)
         os.close(wait)
 
-    def launch(self, connection_file: str, environment: dict, cwd: str | None) -> None:
-        """Have the process be the kernel of `connection_file`."""
-        order = json.dumps([connection_file, environment, cwd or str(Path.cwd())])
+    def launch(self, arguments: list[str], environment: dict, cwd: str | None) -> None:
+        """Have the process be the kernel of ``-f CONNECTION_FILE ...``."""
+        order = json.dumps([arguments, environment, cwd or str(Path.cwd())])
         with os.fdopen(self._tell, "w") as stream:
             stream.write(order)
 
@@ -84,8 +84,8 @@ class SeedProvisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **options):
         """Turn the seed into the kernel that `cmd` would start."""
         self.process = type(self).seed
-        file = cmd[cmd.index("-f") + 1]
-        self.process.launch(file, options["env"], options.get("cwd"))
+        arguments = cmd[cmd.index("-f") :]
+        self.process.launch(arguments, options["env"], options.get("cwd"))
         self.pid = self.pgid = self.process.pid
         return self.connection_info
 
@@ -108,11 +108,11 @@ def _wait_and_become(wait: int, parent: int) -> None:
         with os.fdopen(wait) as stream:
             order = stream.read()
         if order:
-            connection_file, environment, cwd = json.loads(order)
+            arguments, environment, cwd = json.loads(order)
             os.environ.clear()
             os.environ.update(environment)
             os.chdir(cwd)
-            become_kernel(connection_file, parent)
+            become_kernel(arguments, parent)
     except SystemExit as leave:
         code = leave.code if isinstance(leave.code, int) else int(bool(leave.code))
     except BaseException:
@@ -125,11 +125,11 @@ def _wait_and_become(wait: int, parent: int) -> None:
         os._exit(code)
 
 
-def become_kernel(connection_file: str, parent: int) -> None:
+def become_kernel(arguments: list[str], parent: int) -> None:
     """Be an IPython kernel, as if started by `python -m bpfree_common.running.kernel`."""
     os.environ["JPY_PARENT_PID"] = str(parent)
     os.setsid()
-    sys.argv = ["kernel", "-f", connection_file]
+    sys.argv = ["kernel", *arguments]
     forget_the_laboratory()
     from ipykernel.kernelapp import launch_new_instance
 

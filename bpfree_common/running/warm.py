@@ -6,7 +6,8 @@ people's libraries are loaded here, never the laboratory: what a notebook runs o
 always what is on disk. A server lives as long as the process that started it, at most.
 
 Every request comes on a connection of its own: a line of JSON (`kind`, `argument`,
-`environment`, `cwd`) with three open files. The answer is a line with the child's
+`environment`, `cwd`) with three open files. The argument is a worker's staging folder, or
+the list of a kernel's command-line arguments. The answer is a line with the child's
 process number and, when it has ended, one with its exit code. Whoever closes the
 connection kills the child.
 """
@@ -51,9 +52,12 @@ LIBRARIES = (
     "PIL.PngImagePlugin",
     "psutil",
     "yaml",
-    "fastjsonschema",
     "platformdirs",
 )
+
+
+#: What libraries put into the environment when imported; a fork needs it too.
+ADDED: dict[str, str] = {}
 
 
 def preload() -> None:
@@ -62,6 +66,7 @@ def preload() -> None:
     Some look, when imported, whether they are in one: matplotlib for its backend, pandas
     for the width of tables, Lightning for an interactive session.
     """
+    before = dict(os.environ)
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     builtins.get_ipython = lambda: SimpleNamespace(kernel=None)
     sys.ps1 = "In : "
@@ -70,6 +75,7 @@ def preload() -> None:
             importlib.import_module(name)
     finally:
         del sys.ps1, builtins.get_ipython
+    ADDED.update(os.environ.items() - before.items())
     gc.collect()
     gc.freeze()  # children leave these pages shared
 
@@ -189,6 +195,7 @@ def _run(request: dict, files: list[int]) -> int:
     import random
 
     import numpy
+    import torch
 
     parent = os.getppid()
     die_with_parent(parent)
@@ -196,25 +203,28 @@ def _run(request: dict, files: list[int]) -> int:
         os.dup2(file, target)
         os.close(file)
     os.environ.clear()
-    os.environ.update(request["environment"])
+    os.environ.update(ADDED | request["environment"])
     os.chdir(request["cwd"])
-    random.seed()  # a fork must not continue its parent's random numbers
+    random.seed()  # forks must not all draw the same, as if somebody had seeded them
     numpy.random.seed()
+    torch.default_generator.seed()
     return CHILDREN[request["kind"]](request["argument"], parent)
 
 
 def _worker(folder: str, parent: int) -> int:
-    from bpfree_common.running import execute
     from bpfree_common.running.seed import Seed
 
     os.environ["BPFREE_RUNNER"] = str(parent)
-    return execute.main(Path(folder), Seed())
+    seed = Seed()  # before anything is imported that a kernel would not have
+    from bpfree_common.running import execute
+
+    return execute.main(Path(folder), seed)
 
 
-def _kernel(connection_file: str, parent: int) -> int:
+def _kernel(arguments: list[str], parent: int) -> int:
     from bpfree_common.running.seed import become_kernel
 
-    become_kernel(connection_file, parent)
+    become_kernel(arguments, parent)
     return 0
 
 

@@ -44,7 +44,8 @@ class Measurements:
                 "flops_ratio": found.flops / base.flops,
                 "live_ratio": found.live_bytes / base.live_bytes,
             }
-        times = timing.step_times(rules, baseline, batch)
+        rounds = (9, 15) if self.profile == "quick" else timing.ROUNDS
+        times = timing.step_times(rules, baseline, batch, rounds=rounds)
         self._timing.setdefault("step_time", {}).update(times)
         return tables.markdown(self.cost_rows(list(rules)))
 

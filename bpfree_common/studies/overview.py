@@ -1,12 +1,14 @@
 """All methods side by side: tables, sentences and figures made from records alone."""
 
 import base64
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from bpfree_common import paths, records
 from bpfree_common.errors import ReportError
@@ -22,6 +24,11 @@ VERDICTS = (claims.REPRODUCED, claims.BEYOND, "partial", claims.UNDECIDED,
 
 #: Who says what a claim says; claims of the former standard do not tell.
 AUTHORS = ("abstract", "paper", "repository")
+CLAIMANTS = {
+    "authors": "the papers' own",
+    "others": "ours or third parties'",
+    "unknown": "of the former standard, which does not tell whose they are",
+}
 
 
 @dataclass(frozen=True)
@@ -61,12 +68,12 @@ class Row:
             return None
         return statistics.paired(100 * own, 100 * other)
 
-    def counts(self, authors: bool | None = None) -> dict[str, int]:
-        """Verdicts and their number; authors: only the authors' claims, or only ours."""
+    def counts(self, whose: str | None = None) -> dict[str, int]:
+        """Verdicts and their number; whose: only those of a kind of `CLAIMANTS`."""
         chosen = [
-            c["verdict"]
-            for c in self.record["claims"]
-            if authors is None or (c.get("source", "paper") in AUTHORS) == authors
+            claim["verdict"]
+            for claim in self.record["claims"]
+            if whose is None or _claimant(claim) == whose
         ]
         return {v: chosen.count(v) for v in VERDICTS if v in chosen}
 
@@ -99,7 +106,7 @@ def sentences(found: list[Row]) -> list[str]:
         said.append(
             f"Of {len(backprop)} rules that train beside backpropagation on the same "
             f"network, {len(backprop) - len(level)} stay below it with their whole 95 % "
-            f"interval; {_listed(level, names)} do not."
+            f"interval; not so {_listed(level, names)}."
         )
         worst = min(backprop, key=lambda s: backprop[s].mean)
         gaps = sorted(e.mean for e in backprop.values())
@@ -113,7 +120,7 @@ def sentences(found: list[Row]) -> list[str]:
         said.append(
             f"{taught} of {len(frozen)} rules beat the same network with hidden layers "
             f"as drawn, read-out tuned, beyond their interval"
-            + (f"; {_listed(idle, names)} do not." if idle else ".")
+            + (f"; not so {_listed(idle, names)}." if idle else ".")
         )
     said += _verdict_sentences(found)
     cheaper = [
@@ -130,13 +137,19 @@ def sentences(found: list[Row]) -> list[str]:
 
 def _verdict_sentences(found: list[Row]) -> list[str]:
     said = []
-    for authors, words in ((True, "the papers' own"), (False, "ours or third parties'")):
-        counts = {v: sum(r.counts(authors).get(v, 0) for r in found) for v in VERDICTS}
+    for whose, words in CLAIMANTS.items():
+        counts = {v: sum(r.counts(whose).get(v, 0) for r in found) for v in VERDICTS}
         total = sum(counts.values())
         if total:
             parts = ", ".join(f"{n} {v}" for v, n in counts.items() if n)
             said.append(f"Of {total} claims that are {words}: {parts}.")
     return said
+
+
+def _claimant(claim: dict) -> str:
+    if "source" not in claim:
+        return "unknown"
+    return "authors" if claim["source"] in AUTHORS else "others"
 
 
 def _listed(slugs: list[str], names: dict[str, str]) -> str:
@@ -313,6 +326,7 @@ def verdict_figure(found: list[Row]) -> Figure:
     ax.set_yticks(range(len(shown)), [row.entry.short for row in shown])
     ax.invert_yaxis()
     ax.set_xlabel("claims")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
     return figure
 
@@ -332,8 +346,19 @@ def hero(row: Row) -> tuple[bytes, str, str]:
     shown = row.record["figures"]
     name = row.record.get("headline") or shown[0]["name"]
     kept = next(f for f in shown if f["name"] == name)
-    png = figure_png(row.slug, row.record["profile"], kept)
+    png = _smaller(figure_png(row.slug, row.record["profile"], kept))
     return png, kept["caption"], kept.get("alt", kept["caption"])
+
+
+def _smaller(png: bytes, width: int = 600) -> bytes:
+    """A picture at most `width` points wide, in few colours."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    if picture.width > width:
+        height = round(picture.height * width / picture.width)
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.quantize(64).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
 
 
 def figure_png(slug: str, profile: str, kept: dict, reports: Path | None = None) -> bytes:

@@ -93,6 +93,11 @@ def _compiled(text: bytes, key: bytes, path: str, module: str):
     return code
 
 
+def compiled_cell(text: str, file: str, module: str):
+    """The code of a notebook's cell whose functions note their calls under `module`."""
+    return compile(noted(ast.parse(text, file), module), file, "exec", dont_inherit=True)
+
+
 def noted(tree: ast.Module, module: str) -> ast.Module:
     """The tree with a note at the start of every function and method.
 
