@@ -9,7 +9,7 @@ from pathlib import Path
 from bpfree_common import __version__, paths, records
 from bpfree_common.data import datasets
 from bpfree_common.errors import CatalogueError, ParameterError, UserError, short
-from bpfree_common.papers import catalogue, parameters
+from bpfree_common.papers import catalogue, parameters, scaffold
 from bpfree_common.running import publish
 
 
@@ -114,13 +114,25 @@ def confirm(options) -> int:
     from bpfree_common.records import confirmation
 
     entries = [catalogue.get(s) for s in options.slugs or catalogue.load()]
-    slugs = [e.slug for e in entries if e.has("standard") and not e.reads_records]
+    made = [e for e in entries if e.has("standard") and not (e.reads_records or e.own)]
+    slugs = [entry.slug for entry in made]
     found = confirmation.confirm(
         slugs, options.since, _reports(options), "standard", options.jobs, options.remake
     )
     for slug, reason in found.items():
         print(f"{slug}: {f'not confirmed: {reason}' if reason else 'confirmed'}")
     return 1 if any(found.values()) else 0
+
+
+def new(options) -> int:
+    """Write the notebook, the entry and the test of a new rule."""
+    slug, words = options.slug, (options.title, options.family, options.short)
+    made = scaffold.new(slug, *words, own=options.mine)
+    for what in ("notebook", "test", "catalogue"):
+        print(f"{what:9} {os.path.relpath(getattr(made, what))}")
+    print(f"run       python -m bpfree_common run {slug}")
+    print(f"test      python -m pytest {os.path.relpath(made.test)}")
+    return 0
 
 
 def compare(options) -> int:
@@ -205,6 +217,14 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--remake", type=int, default=2, help="reports to make again")
     one.add_argument("--reports", type=Path, help="folder of reports")
     one.set_defaults(command=confirm)
+    one = commands.add_parser("new", help="begin a rule: notebook, entry and test")
+    one.add_argument("slug", metavar="NAME", help="small letters, digits and _")
+    one.add_argument("--title", required=True, help="the paper's, or your idea's")
+    one.add_argument("--family", required=True, help=", ".join(catalogue.FAMILIES))
+    one.add_argument("--short", default="", help="how figures call it")
+    words = "a rule of your own, in notebooks/my/, which git ignores"
+    one.add_argument("--mine", action="store_true", help=words)
+    one.set_defaults(command=new)
     one = commands.add_parser("list", help="list the notebooks")
     one.add_argument("--json", action="store_true", help="for other programs")
     one.set_defaults(command=papers)

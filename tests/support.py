@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from bpfree_common import LearningRule
+from bpfree_common import LearningRule, paths, records
 from bpfree_common.errors import IdentityFailed
 from bpfree_common.papers import catalogue, loader
 
@@ -14,6 +14,21 @@ from bpfree_common.papers import catalogue, loader
 #: and in one that differentiates through all four units.
 LOCAL = {"crossings": 0, "locking": "none", "weight_transport": "none"}
 GLOBAL = {"crossings": 3, "locking": "full", "weight_transport": "full"}
+
+# --- reports ----------------------------------------------------------------------------
+
+
+def standard_record(slug: str) -> dict:
+    """The committed record of a paper at the standard profile; fails if there is none."""
+    record = records.load(slug, "standard", paths.PROJECT / "reports")
+    if record is None:
+        pytest.fail(
+            f"{slug} has no standard report: run `make reports PROFILE=standard "
+            f"M={slug}` and commit reports/standard/{slug}",
+            pytrace=False,
+        )
+    return record
+
 
 # --- identities and defects -------------------------------------------------------------
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from support import standard_record
 
 from bpfree_common import paths, records
 from bpfree_common.papers import catalogue, notebook
 
-ENTRIES = catalogue.load()
+ENTRIES = {slug: entry for slug, entry in catalogue.load().items() if not entry.own}
 PAPERS = [slug for slug, entry in ENTRIES.items() if entry.is_paper]
 REPORTED = [s for s, e in ENTRIES.items() if e.reads_records or "standard" in e.profiles]
 PROJECT = tomllib.loads((paths.PROJECT / "pyproject.toml").read_text())["project"]
@@ -46,7 +47,7 @@ def test_a_notebook_declares_its_parameters_and_finishes_with_its_record(slug):
 def test_a_paper_has_the_anatomy(slug):
     found = [tag for cell in cells(slug) for tag in notebook.tags(cell)]
     for tag in ("rule", "check", "audit", "claims"):
-        assert tag in found, f"no cell tagged {tag!r}"
+        assert tag in found, f"{ENTRIES[slug].path}: no cell tagged {tag!r}"
     assert found.index("rule") < found.index("check") < found.index("audit")
     for cell in cells(slug):
         if {"check", "audit", "claims"} & set(notebook.tags(cell)):
@@ -59,8 +60,10 @@ def test_a_paper_has_the_anatomy(slug):
 @pytest.mark.parametrize("slug", PAPERS)
 def test_a_paper_is_described_and_claimed(slug):
     entry = ENTRIES[slug]
-    for name in ("title", "short", "authors", "year", "venue", "idea", "headline"):
-        assert getattr(entry, name), f"papers.yaml, {slug}: no {name}"
+    wanted = ("title", "short", "authors", "year", "venue", "idea", "headline")
+    missing = ", ".join(name for name in wanted if not getattr(entry, name))
+    if missing:
+        pytest.fail(f"notebooks/papers.yaml, {slug}: fill in {missing}", pytrace=False)
     assert len(entry.short) <= 14
     assert len(entry.claims) >= 3
     assert "standard" in entry.profiles
@@ -70,8 +73,7 @@ def test_a_paper_is_described_and_claimed(slug):
 
 @pytest.mark.parametrize("slug", PAPERS)
 def test_a_paper_is_tested_by_three_defects_that_fail_one_identity_each(slug):
-    tests = importlib.import_module(f"test_{slug}")
-    record = records.load(slug, "standard", paths.PROJECT / "reports")
+    tests, record = module_of_tests(slug), standard_record(slug)
     names = [identity["name"] for identity in record["identities"]]
     failing = [identity for _, _, identity in tests.MUTATIONS.values()]
     assert len(failing) >= 3
@@ -82,10 +84,23 @@ def test_a_paper_is_tested_by_three_defects_that_fail_one_identity_each(slug):
     assert "    assert_caught(SLUG, *MUTATIONS[defect])\n" in text
 
 
+def module_of_tests(slug: str):
+    try:
+        return importlib.import_module(f"test_{slug}")
+    except ModuleNotFoundError as error:
+        if error.name != f"test_{slug}":
+            raise
+        pytest.fail(
+            f"{slug} has no tests: write tests/test_{slug}.py like test_template.py",
+            pytrace=False,
+        )
+
+
 def test_every_notebook_is_in_the_catalogue():
-    there = {path.stem for path in paths.NOTEBOOKS.rglob("*.ipynb")}
-    there -= {p.stem for p in paths.NOTEBOOKS.rglob(".ipynb_checkpoints/*.ipynb")}
-    assert there == set(ENTRIES)
+    there = set(paths.NOTEBOOKS.rglob("*.ipynb"))
+    there -= set(paths.NOTEBOOKS.rglob(".ipynb_checkpoints/*.ipynb"))
+    there -= set((paths.NOTEBOOKS / catalogue.OWN).glob("*.ipynb"))
+    assert {path.stem for path in there} == set(ENTRIES)
 
 
 def test_the_laboratory_holds_no_papers_rule():
@@ -141,12 +156,20 @@ def test_the_conda_environment_is_a_wrapper_over_the_same_pins():
 
 @pytest.mark.parametrize("slug", REPORTED)
 def test_no_committed_report_is_stale(slug):
-    assert records.stale(slug, "standard", paths.PROJECT / "reports") is None
+    standard_record(slug)
+    reason = records.stale(slug, "standard", paths.PROJECT / "reports")
+    if reason:
+        pytest.fail(
+            f"the standard report of {slug} is stale ({reason}): run `make reports "
+            f"PROFILE=standard M={slug}`, or show that it holds with `python -m "
+            "bpfree_common confirm`, and commit reports/standard",
+            pytrace=False,
+        )
 
 
 @pytest.mark.parametrize("slug", PAPERS)
 def test_a_committed_record_is_of_real_data_and_three_seeds(slug):
-    record = records.load(slug, "standard", paths.PROJECT / "reports")
+    record = standard_record(slug)
     assert len(record["seeds"]) >= 3
     assert record["parameters"]["dataset"] not in ("digits", "mnist5k")
     assert {c["name"] for c in record["claims"]} == set(ENTRIES[slug].claims)

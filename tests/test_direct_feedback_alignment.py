@@ -10,21 +10,23 @@ from support import (
     small_batch,
     small_sizes,
 )
+from torch import nn
 
-from bpfree_common.former.audit import audit
-from bpfree_common.former.cost import measure
-from bpfree_common.learning.baselines import Backprop
 from bpfree_common.learning.networks import mlp
+from bpfree_common.learning.opponents import Backprop
 from bpfree_common.learning.optim import sgd
+from bpfree_common.measuring.audit import audit
+from bpfree_common.measuring.cost import measure
 
 SLUG = "direct_feedback_alignment"
 CLOSED_FORM = "the hidden credits of DFA equal their closed form"
+FAST = "the fast form gives the same credits as the plain one"
 LOCAL = "local graphs give the same credits as the formulas"
+CONVOLUTION = "a convolution's credit: the slope of <e B_l, h_l>"
 NO_TRANSPORT = "with e fixed, DFA and FA do not read the weights above"
 FA_IS_BP = "FA with B = W is backpropagation"
 NORM = "normalised feedback: E |e B_l|^2 = |e|^2 / C at any width"
 SIGNS_ONLY = "sign symmetry reads the signs of the weights above and nothing else"
-REDRAWN = "brSF draws its magnitudes at each step, frSF keeps them"
 
 MUTATIONS = {
     "flipped sign of the feedback": (
@@ -33,11 +35,26 @@ MUTATIONS = {
         CLOSED_FORM,
     ),
     "no derivative": (
-        "delta = times_slope(signal, h.pop(), self.units[l][1])",
-        "delta = signal; h.pop()",
+        "self.columns(E, l) * slope(h[l], self.units[l - 1][1])",
+        "self.columns(E, l)",
         CLOSED_FORM,
     ),
-    "wrong derivative": ("threshold_backward(signal, h, 0)", "relu(signal)", FA_IS_BP),
+    "wrong derivative of tanh": ("return 1 - h**2", "return 1 - h", CLOSED_FORM),
+    "wrong derivative of ReLU": (
+        "return h > 0 if isinstance",
+        "return h > -1 if isinstance",
+        FA_IS_BP,
+    ),
+    "wrong derivative in the fast form": (
+        "threshold_backward(signal, h, 0)",
+        "relu(signal)",
+        FAST,
+    ),
+    "fast form reads the layer above": (
+        "delta, h[-1])\n\n\ndef build_dense",
+        "delta, h[-1] * 0)\n\n\ndef build_dense",
+        FAST,
+    ),
     "B redrawn at each step": (
         "e @ self.B  #",
         "e @ torch.randn_like(self.B)  #",
@@ -50,19 +67,23 @@ MUTATIONS = {
         NORM,
     ),
     "FA forgets the activation": (
-        "delta = times_slope(back, h.pop()",
-        "delta = times_slope(back, 0 * h.pop()",
+        "delta = back * slope(h[l - 1], self.units[l - 2][1])",
+        "delta = back",
         FA_IS_BP,
     ),
     "sum for mean": ("e.div_(len(y))", "e", CLOSED_FORM),
     "missing detach": ("unit(h.detach())", "unit(h)", LOCAL),
+    "convolutions taught twice": (
+        "signals + [e]",
+        "[2 * s for s in signals] + [e]",
+        CONVOLUTION,
+    ),
     "transposed forward weights": (
-        "            return B\n",
-        "            return W\n",
+        'return getattr(self, f"B{l}")',
+        "return self.units[l - 1][0].weight",
         NO_TRANSPORT,
     ),
     "magnitude of the weights leaks": ("W.sign() * (2 /", "W * (2 /", SIGNS_ONLY),
-    "brSF keeps its magnitudes": ("else self.draw(W)", "else B", REDRAWN),
     "bias forgotten": ("delta.sum(0)", "0 * delta.sum(0)", CLOSED_FORM),
     "feedback of one sign": (
         "torch.randn(classes, n_max)",
@@ -104,14 +125,13 @@ def test_feedback_alignment_has_no_weight_transport(paper):
     assert (found.weight_transport, found.locking) == ("none", "full")
 
 
-@pytest.mark.parametrize("kind", ["uSF", "frSF", "brSF"])
-def test_sign_symmetry_is_found_to_transport_weights(paper, kind):
-    found = audited(lambda n: paper.FeedbackAlignment(units(n), sgd(0.1), kind))
+def test_sign_symmetry_is_found_to_transport_weights(paper):
+    found = audited(lambda n: paper.FeedbackAlignment(units(n), sgd(0.1), "uSF"))
     assert found.weight_transport in ("part", "full")
 
 
 def test_feedback_alignment_that_uses_the_forward_weights_is_caught():
-    cheat = mutant(SLUG, "            return B\n", "            return W\n")
+    cheat = mutant(SLUG, *MUTATIONS["transposed forward weights"][:2])
     found = audited(lambda n: cheat.FeedbackAlignment(units(n), sgd(0.1)))
     assert found.weight_transport == "full"
 
@@ -135,6 +155,34 @@ def test_a_local_graph_that_leaks_is_caught():
     leak = mutant(SLUG, "unit(h.detach())", "unit(h)")
     found = audited(lambda n: leak.LocalGraphs(units(n), sgd(0.1), (16,)))
     assert (found.weight_transport, found.crossings) == ("full", 3)
+
+
+def conv_units(n):
+    hidden = [
+        nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Tanh()) for _ in range(n - 1)
+    ]
+    return nn.ModuleList([*hidden, nn.Sequential(nn.Flatten(), nn.Linear(128, 3))])
+
+
+def audited_on_images(rule):
+    images = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    return audit(
+        lambda n: rule(conv_units(n), sgd(0.1), (8, 4, 4)),
+        (images, torch.tensor([0, 1])),
+        depth=3,
+        depths=(2, 3),
+    )
+
+
+def test_dfa_is_clean_in_a_convolutional_network_too(paper):
+    found = audited_on_images(paper.LocalGraphs)
+    assert (found.weight_transport, found.crossings) == ("none", 0)
+    assert found.locking == "full"
+
+
+def test_a_local_graph_that_leaks_in_a_convolutional_network_is_caught():
+    found = audited_on_images(mutant(SLUG, "unit(h.detach())", "unit(h)").LocalGraphs)
+    assert (found.weight_transport, found.crossings) == ("full", 2)
 
 
 # --- memory ----------------------------------------------------------------------------

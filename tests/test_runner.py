@@ -29,7 +29,7 @@ def wait_until(condition, seconds: float = 15) -> bool:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("nomber=4", "unknown parameter 'nomber': this notebook takes number, word"),
+        ("nomber=4", "unknown parameter 'nomber': did you mean number?"),
         ("number=four", "number='four' is a str, but number takes int"),
         ("number=2.5", "number=2.5 is a float, but number takes int"),
         ("number=11", "number=11 is out of range: choose a value from 1 to 10"),

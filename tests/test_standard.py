@@ -4,14 +4,14 @@ Notebooks move to it one by one; `MOVED` are those that use its studies.
 """
 
 import pytest
+from support import standard_record as record
 
-from bpfree_common import paths, records
 from bpfree_common.papers import catalogue, notebook
+from bpfree_common.papers.claims import MEASURED
 from bpfree_common.studies import claims, statistics
 
 ENTRIES = catalogue.load()
 PAPERS = [slug for slug, entry in ENTRIES.items() if entry.is_paper]
-REPORTS = paths.PROJECT / "reports"
 
 
 def code(slug: str) -> list[dict]:
@@ -24,10 +24,6 @@ def source(slug: str) -> str:
 
 
 MOVED = [slug for slug in PAPERS if "bpfree_common.studies import" in source(slug)]
-
-
-def record(slug: str) -> dict:
-    return records.load(slug, "standard", REPORTS)
 
 
 def folded(cell: dict) -> bool:
@@ -48,15 +44,17 @@ def lines(cells: list[dict]) -> int:
 def test_a_reader_meets_few_lines_of_code(slug):
     cells = code(slug)
     assert lines([cell for cell in cells if not folded(cell)]) <= 165
-    assert lines(cells) <= 800
+    assert lines(cells) <= 950
 
 
 @pytest.mark.parametrize("slug", MOVED)
-def test_what_is_folded_is_no_rule(slug):
-    for cell in code(slug):
+def test_checks_are_folded_and_parameters_and_the_main_rule_are_not(slug):
+    cells = code(slug)
+    for cell in cells:
         tags = notebook.tags(cell)
-        assert not (folded(cell) and {"rule", "parameters", "setup"} & set(tags))
+        assert not (folded(cell) and {"parameters", "setup"} & set(tags))
         assert folded(cell) or "check" not in tags
+    assert not folded(next(cell for cell in cells if "rule" in notebook.tags(cell)))
 
 
 @pytest.mark.parametrize("slug", MOVED)
@@ -78,13 +76,13 @@ def test_all_identities_are_asked_before_one_may_stop_the_run(slug):
 
 @pytest.mark.parametrize("slug", MOVED)
 def test_every_claim_has_a_source_a_band_and_a_null(slug):
-    measured = {c["name"]: c["null"] for c in record(slug)["claims"]}
     for name, claim in ENTRIES[slug].declared_claims.items():
         assert claim.source, name
-        assert any(side is not None for side in claim.band), name
-        tried = record_claim(slug, name)["verdict"] != claims.NOT_ATTEMPTED
-        assert not tried or measured[name] is not None, f"{name} has no null"
-        if claim.null is not None:
+        found = record_claim(slug, name)
+        if found["verdict"] != claims.NOT_ATTEMPTED or found["measured"]:
+            assert any(side is not None for side in claim.band), name
+            assert found["null"] is not None, f"{name} has no null"
+        if claim.null not in (None, MEASURED):
             assert not claims.contains(claim.band, claim.null), name
 
 
@@ -93,9 +91,9 @@ def record_claim(slug: str, name: str) -> dict:
 
 
 @pytest.mark.parametrize("slug", MOVED)
-def test_a_verdict_that_is_not_reproduced_says_why(slug):
+def test_a_verdict_against_a_claim_says_why(slug):
     for claim in record(slug)["claims"]:
-        if claim["verdict"] != claims.REPRODUCED:
+        if claim["verdict"] not in (claims.REPRODUCED, claims.UNDECIDED):
             assert len(claim["why"] or claim["note"]) > 20, claim["name"]
 
 

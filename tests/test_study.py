@@ -92,6 +92,7 @@ def test_subnormal_numbers_are_flushed(study):
 def test_a_figure_is_shown_as_it_is_kept(study, monkeypatch, tmp_path):
     shown = []
     monkeypatch.setenv("BPFREE_RUN_DIR", str(tmp_path))
+    monkeypatch.setenv("BPFREE_SVG", "1")
     monkeypatch.setattr("bpfree_common.former.study.display", shown.append)
     figure, ax = plt.subplots()
     ax.plot([1, 2])

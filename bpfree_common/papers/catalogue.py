@@ -2,6 +2,9 @@
 
 An entry's key is the notebook's file name. `family` is its folder; pages of the
 collection itself (overview, template) have no family and stand beside the catalogue.
+
+A user's own notebooks lie in `notebooks/my/`, which git ignores, with a catalogue of
+their own there. They run as papers do, and may build on papers, but are none.
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +19,8 @@ from bpfree_common.papers import claims, notebook, parameters
 from bpfree_common.papers.claims import ClaimEntry
 
 PROFILES = ("quick", "standard", "paper")
+
+OWN = "my"  #: the folder of a user's own notebooks, beside those of the families
 
 FAMILIES = {
     "forward_only": "Forward-only learning",
@@ -38,6 +43,7 @@ class Entry:
     control: the arm that says what is reached without the rule's learning. claims: the
     text of each; `declared_claims` holds the rest. headline: the paper's own numbers, a
     row each; `unverified: true` marks one that nobody here could read at its source.
+    own: it is a user's own notebook, in the folder `OWN`.
     """
 
     slug: str
@@ -57,11 +63,13 @@ class Entry:
     profiles: dict[str, dict] = field(default_factory=dict)
     control: str = "frozen"
     reads_records: bool = False
+    own: bool = field(default=False, init=False)
 
     @property
     def path(self) -> Path:
         """The notebook's file."""
-        return paths.NOTEBOOKS / (self.family or "") / f"{self.slug}.ipynb"
+        folder = OWN if self.own else self.family or ""
+        return paths.NOTEBOOKS / folder / f"{self.slug}.ipynb"
 
     @property
     def declared_claims(self) -> dict[str, ClaimEntry]:
@@ -69,7 +77,7 @@ class Entry:
 
         A claim that is declared by its text alone has no source and no band.
         """
-        where = f"papers.yaml, {self.slug}"
+        where = f"{_file(self.own)}, {self.slug}"
         return {
             name: claims.claim(where, name, raw)
             for name, raw in self.written_claims.items()
@@ -82,8 +90,8 @@ class Entry:
 
     @property
     def is_paper(self) -> bool:
-        """Whether this is a paper's notebook, not a page of the collection."""
-        return self.family is not None
+        """Whether this is a paper's notebook: no page of the collection, not a user's."""
+        return self.family is not None and not self.own
 
     def has(self, profile: str) -> bool:
         """Whether a report at `profile` is expected of this notebook."""
@@ -119,29 +127,50 @@ class Entry:
         if profile == "quick" or not (self.is_paper or profile in self.profiles):
             return {}
         if profile not in self.profiles:
-            raise CatalogueError(f"{self.slug} has no {profile!r} profile in papers.yaml")
+            file = _file(self.own)
+            raise CatalogueError(f"{self.slug} has no {profile!r} profile in {file}")
         return self.profiles[profile]
 
 
 def load(path: Path | None = None) -> dict[str, Entry]:
     """All entries by slug, in the order of the file. Raises CatalogueError.
 
-    Read anew when the file has changed: a running kernel sees a new entry.
+    Read anew when the file has changed: a running kernel sees a new entry. Without a
+    `path`: the collection's, and then the user's own, if there are any.
     """
-    path = path or paths.CATALOGUE
+    if path is not None:
+        return _read(path)
+    entries, own = _read(paths.CATALOGUE), paths.NOTEBOOKS / OWN / paths.CATALOGUE.name
+    if not own.is_file():
+        return entries
+    mine = _read(own, own=True)
+    if twice := [slug for slug in mine if slug in entries]:
+        raise CatalogueError(
+            f"{_file(own=True)}, {twice[0]}: the collection has a notebook of this name"
+        )
+    return entries | mine
+
+
+def _file(own: bool) -> str:
+    """How a sentence calls the catalogue, or that of the user's own notebooks."""
+    return f"{OWN}/papers.yaml" if own else "papers.yaml"
+
+
+def _read(path: Path, own: bool = False) -> dict[str, Entry]:
     try:
         found = path.stat()
-        return _load(path, found.st_mtime_ns, found.st_size)
+        return _load(path, found.st_mtime_ns, found.st_size, own)
     except FileNotFoundError:
         raise CatalogueError(
-            f"there is no catalogue at {path}: run inside a checkout of the project"
+            f"there is no catalogue at {path}: run inside a checkout of the project; "
+            "rules alone can be imported from bpfree_common.rules"
         ) from None
     except OSError as error:
         raise CatalogueError(f"{path} cannot be read: {error.strerror}") from None
 
 
 @lru_cache(maxsize=8)
-def _load(path: Path, mtime: int, size: int) -> dict[str, Entry]:
+def _load(path: Path, mtime: int, size: int, own: bool) -> dict[str, Entry]:
     """The entries of the file as it was at `mtime`, when it had `size` bytes."""
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), _OnceLoader) or {}  # noqa: S506
@@ -156,7 +185,7 @@ def _load(path: Path, mtime: int, size: int) -> dict[str, Entry]:
         raise CatalogueError(
             f"{path.name} holds a {type(raw).__name__}, not one entry per notebook"
         )
-    return {slug: _entry(slug, fields) for slug, fields in raw.items()}
+    return {slug: _entry(slug, fields, own) for slug, fields in raw.items()}
 
 
 class _OnceLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -183,15 +212,17 @@ def get(slug: str) -> Entry:
         return entries[slug]
     for path in paths.NOTEBOOKS.rglob("*.ipynb"):
         if path.stem == slug:
+            own = path.parent.name == OWN
+            family = "..." if own else path.parent.name
             raise CatalogueError(
-                f"{path.name} has no entry in papers.yaml: add "
-                f"`{slug}: {{title: ..., short: ..., family: {path.parent.name}}}` there"
+                f"{path.name} has no entry in {_file(own)}: add "
+                f"`{slug}: {{title: ..., short: ..., family: {family}}}` there"
             )
     raise CatalogueError(f"there is no notebook {short(slug)}: {choices(slug, entries)}")
 
 
-def _entry(slug: str, fields: dict) -> Entry:
-    where = f"papers.yaml, {slug}"
+def _entry(slug: str, fields: dict, own: bool) -> Entry:
+    where = f"{_file(own)}, {slug}"
     if not isinstance(slug, str) or not isinstance(fields, dict):
         raise CatalogueError(f"{where}: write `name_of_the_notebook: {{title: ...}}`")
     _check_types(where, fields)
@@ -205,6 +236,7 @@ def _entry(slug: str, fields: dict) -> Entry:
         raise CatalogueError(
             f"{where}: unknown family {entry.family!r}: {choices(entry.family, FAMILIES)}"
         )
+    object.__setattr__(entry, "own", own)
     mappings = {name: claim for name, claim in given.items() if isinstance(claim, dict)}
     if mappings:  # beside the fields, which keep the texts that former studies read
         object.__setattr__(entry, "_declared", mappings)

@@ -20,16 +20,25 @@ def untested(old: str, new: str, called: list[str], user: str) -> list[str]:
     """
     before, after = _units(old), _units(new)
     ran = set(called)
-    reached = words(json.loads(user))
-    for name in ran & set(after.functions):
-        reached |= after.words[name]
+    reached = _reached(words(json.loads(user)), after, ran)
     return sorted(
         name
         for name, digest in before.all.items()
-        if after.all.get(name) != digest
-        and _last(name) in reached
+        if after.all.get(name, digest) != digest  # whoever called what is gone changed
+        and all(part in reached or part[:2] == "__" for part in name.split("."))
         and not _tested(name, after, ran)
     )
+
+
+def _reached(found: set[str], rule: Units, ran: set[str]) -> set[str]:
+    """Words of the user, of what ran, and of the classes that these name."""
+    found = found.union(*(rule.words[name] for name in ran & set(rule.functions)))
+    while True:
+        classes = [n for n in rule.bindings if n in found and n in rule.words]
+        more = found.union(*(rule.words[name] for name in classes))
+        if more == found:
+            return found
+        found = more
 
 
 def _tested(name: str, after: Units, ran: set[str]) -> bool:
@@ -56,7 +65,3 @@ def words(content: dict) -> set[str]:
             code = units("\n".join(line for line in lines if line[:1] not in "%!"))
             found |= set().union(*code.words.values(), code.bindings)
     return found
-
-
-def _last(name: str) -> str:
-    return name.rpartition(".")[2]

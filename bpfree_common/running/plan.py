@@ -70,7 +70,8 @@ def plan(
     found = Plan()
     for slug in dict.fromkeys(slugs):
         entry = catalogue.get(slug)
-        if entry.is_paper and profile not in ("quick", *entry.profiles):
+        needs_profile = entry.is_paper or entry.own
+        if needs_profile and profile not in ("quick", *entry.profiles):
             found.absent.append(slug)
             continue
         try:
