@@ -2,60 +2,83 @@
 
 import pytest
 import torch
-from support import (
-    GLOBAL,
-    assert_caught,
-    assert_identities_hold,
-    image_batch,
-    image_sizes,
-)
+from support import assert_caught, assert_identities_hold
 
-from bpfree_common import adam
-from bpfree_common.former.audit import audit
+from bpfree_common.learning import adam
+from bpfree_common.measuring.audit import audit
 
 SLUG = "layer_collaboration"
-OWN = "each layer ascends its own p_i, with gamma from a frozen copy"
+OWN = "each layer ascends its own p_i, gamma from a frozen copy"
+PREDICTS = "prediction sums the goodness of all layers"
+FAST = "the fast form gives the plain rule's credit"
+TURN = "in turn: one layer per step"
 
 MUTATIONS = {
-    "p for 1 - p": ("ff.targets(x), 0.0", "1 - ff.targets(x), 0.0", OWN),
-    "sign of gamma": ("(own + gamma,", "(own - gamma,", OWN),
-    "wrong rows pulled": (
-        "return ff.row_errors(own + gamma, t, theta)",
-        "return ff.row_errors(own + gamma, t, theta) * (2 * t - 1)",
+    # the plain rule
+    "p for 1 - p": ("up = (1 - self.p(G_right, i))", "up = self.p(G_right, i)", OWN),
+    "wrong rows pulled": ("down = -self.p(", "down = self.p(", OWN),
+    "sign of the step": ("grad = -(up.T @ h + ", "grad = (up.T @ h + ", OWN),
+    "gamma of right rows for all": ("self.p(G_wrong, i)", "self.p(G_right, i)", OWN),
+    "below hears the layer above": (
+        '"below": range(i + 1)',
+        '"below": range(i + 2)',
         OWN,
     ),
-    "gamma of right rows for all": (
-        "return total - own",
-        "return (total - own)[..., : own.shape[-1] // 2].repeat(1, 2)",
-        OWN,
-    ),
-    "own goodness counted twice": ("return total - own", "return total", OWN),
     "threshold of one layer": (
-        '{"all": widths, "below"',
-        '{"all": widths[:1], "below"',
+        "theta = self.theta * sum(self.widths[t] for t in counted)",
+        "theta = self.theta * self.widths[i]",
         OWN,
     ),
-    "below includes itself": ("return below if", "return below + own if", OWN),
-    "input not normalised": ("(normalise(a, G),) if n", "(a,) if n", OWN),
-    "always the first layer's turn": (
-        "(self.turn + 1)",
-        "(self.turn + 0)",
-        "in turn: one layer per step",
+    "slope of the sum alone": (
+        "torch.sigmoid((total - theta) / self.slope)",
+        "torch.sigmoid(total / self.slope - theta)",
+        OWN,
+    ),
+    "length kept": (
+        "keepdim=True) + eps).rsqrt()",
+        "keepdim=True) + eps).pow(-0.25)",
+        OWN,
     ),
     "first layer not read": (
-        "self.goodness(x).sum(0)",
-        "self.goodness(x)[1:].sum(0)",
-        "prediction sums the goodness of all layers",
+        "sum(goodness(a) for _, a in row)",
+        "sum(goodness(a) for _, a in [*row][1:])",
+        PREDICTS,
+    ),
+    "always the first layer's turn": (
+        "self.turn.copy_((self.turn + 1) % self.period)",
+        "self.turn.copy_((self.turn + 0) % self.period)",
+        TURN,
     ),
     "entropy without its mean": (
         "- torch.xlogy(mean, mean)",
         "- 0 * mean",
         "Ent(h) >= 0, and 0 for a constant h",
     ),
+    # the fast form
+    "sign of gamma": ("(own + gamma) / slope", "(own - gamma) / slope", FAST),
+    "own goodness counted twice": ("return total - own", "return total", FAST),
+    "below includes itself": ("return below if", "return below + own if", FAST),
+    "slope forgotten": ("t, theta / slope)", "t, theta)", FAST),
+    "input not normalised": ("(normalise(a, G),) if n", "(a,) if n", FAST),
     "right and wrong swapped in one ascent": (
         "own in self.layers(x, shown)",
         "own in self.layers(x, shown.roll(len(x)))",
-        "keeping the rows or sending them up twice is the same",
+        FAST,
+    ),
+    "fast form reads too little": (
+        "self.goodness(x).sum(0)",
+        "self.goodness(x)[1:].sum(0)",
+        "the fast form predicts as the plain rule does",
+    ),
+    "fast form stays with one layer": (
+        "(self.turn + 1) % len(self.units)",
+        "(self.turn + 0) % len(self.units)",
+        "the fast form in turn does the same",
+    ),
+    "loss without its slope": (
+        "return -self.slope * (F.logsigmoid(right)",
+        "return -(F.logsigmoid(right)",
+        "the last layer's credit is the true gradient",
     ),
 }
 
@@ -69,45 +92,65 @@ def test_a_defect_of_layer_collaboration_is_caught(defect):
     assert_caught(SLUG, *MUTATIONS[defect])
 
 
+LABELS, WIDTH = 40, 64
+
+
 def audited(module, rule="LayerCollaboration", **options):
-    """The notebook's probe: a small threshold that goodness is near, at any depth."""
+    """Goodness near its threshold, fewer rows than units, labels that no row shows."""
 
     def build(units):
-        kind = getattr(module, rule)
-        made = kind(image_sizes(units), adam(1e-3), theta=0.045, **options)
+        sizes = [32 + LABELS, *[WIDTH] * units, LABELS]
+        made = getattr(module, rule)(sizes, adam(1e-3), **options)
         with torch.no_grad():
             for p in made.parameters():
-                p *= 0.3
+                p *= 2**0.5
         return made
 
-    return audit(build, image_batch())
+    torch.manual_seed(0)
+    probe = (torch.rand(6, 32 + LABELS), torch.arange(6))
+    return audit(build, probe, depths=(2, 4, 8), steps=4)
 
 
-NO_GRADIENT = {
-    "crossings": 0,
-    "weight_transport": "none",
-    "memory": "none",
-    "backward": 0,
-}
+NO_GRADIENT = {"crossings": 0, "weight_transport": "none"}
+MEAN = {"slope": float(WIDTH)}  # goodness as a mean of squares
 
 
 def test_all_layers_lock_each_other_through_a_number_without_weight_transport(paper):
-    audited(paper).expect(**NO_GRADIENT, locking="full", live_memory="linear", forward=2)
+    found = audited(paper, **MEAN)
+    found.expect(**NO_GRADIENT, locking="full", live_memory="linear", forward=2)
 
 
 def test_a_second_ascent_buys_flat_memory(paper):
-    found = audited(paper, recompute=True)
+    found = audited(paper, recompute=True, **MEAN)
     found.expect(**NO_GRADIENT, locking="full", live_memory="flat", forward=4)
 
 
 @pytest.mark.parametrize("gamma", ["below", "none"])
 def test_layers_below_need_nothing_from_above_and_keep_nothing(paper, gamma):
-    found = audited(paper, gamma=gamma)
+    found = audited(paper, gamma=gamma, **MEAN)
     found.expect(**NO_GRADIENT, locking="none", live_memory="flat", forward=2)
 
 
 def test_letting_the_gradient_through_is_backpropagation(paper):
-    audited(paper, "BackpropPairwise").expect(**GLOBAL, memory="linear")
+    found = audited(paper, "BackpropPairwise", **MEAN)
+    found.expect(
+        findings=("disagreement: transport",),
+        crossings=3,
+        locking="full",
+        weight_transport="full",
+        live_memory="linear",
+    )
+
+
+def test_the_plain_rule_in_turn_teaches_every_layer_once_in_a_round(paper):
+    torch.manual_seed(0)
+    rule = paper.PlainInTurn([12, 8, 8, 8, 4], adam(1e-3))
+    taught = []
+    for _ in range(rule.period):
+        rule.zero_grad()
+        rule.credit((torch.rand(6, 12), torch.arange(6) % 4))
+        taught.append([u.weight.grad is not None for u in rule.units])
+    assert taught == torch.eye(3).bool().tolist()
 
 
 def test_the_dense_builder_makes_a_network_that_learns_and_predicts(paper):
