@@ -10,7 +10,7 @@ PAPERS = [entry for entry in catalogue.load().values() if entry.is_paper]
 
 
 def defines(entry, function):
-    cells = notebook.tagged(notebook.read(entry.path), "rule")
+    cells = notebook.tagged(notebook.read(entry.path), *notebook.RULE)
     return any(f"def {function}(" in text for _, text in cells)
 
 
