@@ -18,7 +18,7 @@ from bpfree_common.learning.opponents import (
     Frozen,
     SignSGD,
 )
-from bpfree_common.measuring import cost
+from bpfree_common.former import cost
 
 SIZES = [16, 12, 12, 3]
 SHAPE = (2, 8, 8)
