@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from bpfree_common import cnn, mlp, sgd
 from bpfree_common.errors import ContractError
+from bpfree_common.former import cost
 from bpfree_common.learning import Regularisers
 from bpfree_common.learning.alignment import compute_credit, compute_gradient
 from bpfree_common.learning.opponents import (
@@ -18,7 +19,6 @@ from bpfree_common.learning.opponents import (
     Frozen,
     SignSGD,
 )
-from bpfree_common.former import cost
 
 SIZES = [16, 12, 12, 3]
 SHAPE = (2, 8, 8)
