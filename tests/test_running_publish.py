@@ -62,13 +62,13 @@ def in_a_mount_namespace(script: str, *arguments) -> None:
 def test_a_report_that_came_with_a_container_image_is_replaced(tmp_path, options):
     """An overlay's lower folder can neither be exchanged nor, without redirect, moved."""
     report(tmp_path / "lower/quick/tiny", "old")
-    for name in ("upper", "work", "merged", "seen"):
+    for name in ("upper", "rw", "merged", "seen"):
         (tmp_path / name).mkdir()
     report(tmp_path / "new", "new")
     script = f"""
-        root=$2; mount -t tmpfs none $root/work; mkdir $root/work/u $root/work/w
+        root=$2; mount -t tmpfs none $root/rw; mkdir $root/rw/u $root/rw/w
         mount -t overlay none $root/merged \\
-          -o lowerdir=$root/lower,upperdir=$root/work/u,workdir=$root/work/w,{options}
+          -o lowerdir=$root/lower,upperdir=$root/rw/u,workdir=$root/rw/w,{options}
         mkdir $root/merged/.staging; cp -r $root/new $root/merged/.staging/one
         $1 -c "$3" $root/merged/.staging/one $root/merged/quick/tiny
         cp -r $root/merged/. $root/seen
