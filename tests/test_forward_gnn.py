@@ -128,7 +128,7 @@ def audited(paper, rule):
     def build(units):
         return rule(task, 48, units, sgd(0.1))
 
-    return audit(build, batch, depths=(2, 4, 8), steps=4)
+    return audit(build, batch, depths=(2, 4, 8), steps=2)
 
 
 def test_single_forward_is_local_in_one_pass_and_flat_in_memory(paper):
