@@ -175,12 +175,6 @@ def test_hand_written_and_automatic_backprop_have_the_same_row():
     assert auto.row() == hand.row()
 
 
-def drawing(kind, row):
-    """A rule that draws anew in every step: its steps fill the unseen directions."""
-    known = "steps are seeded elsewhere than `same_draws` asks for: reads undefined"
-    return pytest.param(kind, row, marks=pytest.mark.xfail(strict=True, reason=known))
-
-
 @pytest.mark.parametrize("optimizer", [sgd(0.1, momentum=0.9), adam(0.01)])
 @pytest.mark.parametrize(
     ("kind", "row"), [(Local, LOCAL), (Leaky, GLOBAL), (Feedback, FEEDBACK)]
@@ -195,8 +189,8 @@ def test_the_row_does_not_depend_on_the_optimiser(kind, row, optimizer):
         (Frozen, LOCAL),
         (Periodic, LOCAL),
         (KolenPollack, FEEDBACK),
-        drawing(ForwardGradient, FEEDBACK | {"evaluations": 2}),
-        drawing(ZerothOrder, FEEDBACK | {"evaluations": 3, "live_memory": "linear"}),
+        (ForwardGradient, FEEDBACK | {"evaluations": 2}),
+        (ZerothOrder, FEEDBACK | {"evaluations": 3, "live_memory": "linear"}),
     ],
 )
 def test_honest_dense_rules_are_not_accused(kind, row):

@@ -66,7 +66,6 @@ def test_an_observer_stands_between_all_steps_of_all_epochs():
     assert seen == [(when, step) for step in range(4) for when in ("before", "after")]
 
 
-@pytest.mark.xfail(strict=True, reason="steps are seeded elsewhere than this asks for")
 def test_the_same_draws_make_steps_from_equal_weights_equal():
     grads = []
 

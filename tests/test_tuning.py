@@ -3,8 +3,10 @@
 import math
 
 import pytest
+import torch
 
-from bpfree_common.studies import tuning
+from bpfree_common.learning.training import Run
+from bpfree_common.studies import fixed, tuning
 from bpfree_common.studies.tuning import Tried, search, settings_of
 
 
@@ -79,3 +81,21 @@ def test_the_papers_rate_may_stand_in_the_grid_twice():
 def test_a_grid_without_rates_is_refused(grid, words):
     with pytest.raises(ValueError, match=words):
         settings_of(grid)
+
+
+def test_settings_that_the_question_fixes_are_not_searched_around(monkeypatch):
+    asked = []
+
+    def train(arm, build, hyper, task, seed, *budget, **options):
+        asked.append((hyper["lr"], seed))
+        return Run(arm, seed, hyper, None, validation=0.5, test=0.5)
+
+    monkeypatch.setattr(tuning.training, "train", train)
+    budget = tuning.Budget(1, 8, seeds=(0, 1), tuning_seeds=(1000,))
+    task = torch.nn.Identity()  # only moved to a device
+    found = tuning.tune("arm", None, task, budget, fixed(0.01))
+    assert asked == [(0.01, 1000), (0.01, 0), (0.01, 1)]
+    assert (found.at_edge, found.as_dict()["fixed"]) == (False, True)
+    again = tuning.tune("arm", None, task, budget, [0.01])
+    assert len(again.tried) > 1
+    assert not again.fixed

@@ -96,6 +96,14 @@ def test_a_failure_at_a_small_share_of_the_updates_is_not_attempted():
     assert "8.0% of the paper's updates" in found.note
 
 
+def test_an_unknown_share_of_the_updates_counts_as_small():
+    found = assess("c", declared(final=True), FAILS, share=None)
+    assert found.verdict == NOT_ATTEMPTED
+    assert "an unknown share" in found.note
+    again = assess("c", declared(final=True), FAILS, share=None, doubled=lambda: FAILS)
+    assert again.verdict == NOT_REPRODUCED
+
+
 def test_a_failure_that_doubling_leaves_standing_stands():
     found = assess("c", declared(final=True), FAILS, share=0.08, doubled=lambda: FAILS)
     assert found.verdict == NOT_REPRODUCED

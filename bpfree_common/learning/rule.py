@@ -34,6 +34,9 @@ class LearningRule(L.LightningModule):
     """
 
     period = 1
+    #: Whether every step draws the same random numbers, so that equal steps are equal:
+    #: for measurements, never for training.
+    draws_alike = False
 
     def __init__(self, units: nn.ModuleList, optimizer: Recipe):
         super().__init__()
@@ -131,15 +134,18 @@ class LearningRule(L.LightningModule):
         batches, first = ([batch], batch_idx) if one else (batch.batches, batch.first)
         before = self.current_epoch * self.steps_per_epoch
         seed = step_seed(self.seed, self.current_epoch, 0) + 7_919 * self.global_rank
+        stride = 1
+        if self.draws_alike:
+            seed, stride = self.seed, 0
         cuda = self.device.type == "cuda"
         for index, each in enumerate(batches, first):
             # `nn.Module.__setattr__` takes longer than all else in this loop
             object.__setattr__(self, "steps_taken", before + index)
             # keyed by step, so that a resumed run equals an uninterrupted one;
             # `torch.manual_seed` would format three stack traces for absent devices
-            torch.default_generator.manual_seed(seed + index)
+            torch.default_generator.manual_seed(seed + stride * index)
             if cuda:
-                torch.cuda.manual_seed(seed + index)
+                torch.cuda.manual_seed(seed + stride * index)
             self.step(each)
 
     def step(self, batch) -> None:

@@ -155,7 +155,12 @@ def audit(
     refuse_learning_outside_of_steps(rule, batch)
     as_trained = make if trained is None else trained.clone
     counted = cost.measure(as_trained(), batch, seed)
-    grown = {d: cost.measure(maker(build, d, seed)(), batch, seed) for d in depths}
+    grown = {
+        # where no trained rule is counted, the rule of this depth is the one just counted
+        d: counted if d == depth and trained is None
+        else cost.measure(maker(build, d, seed)(), batch, seed)
+        for d in depths
+    }  # fmt: skip
     runs, seen, other = _runs(make, as_trained, batch, steps or _steps(rule), seed)
     found = _judged(runs)
     found.findings += _in_words(runs, seen, other) + _uncounted(found, runs)

@@ -21,6 +21,7 @@ import statistics
 from dataclasses import asdict, dataclass, field
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -118,17 +119,18 @@ class _Counter(Observer):
     def _calibrate(self, rule: LearningRule) -> None:
         """Call each unit once more as it was called: a recurrent one multiplies often."""
         for index, (args, kwargs) in self._calls.items():
-            state = {k: v.clone() for k, v in rule.units[index].state_dict().items()}
-            meter = Meter(rule.units)
+            unit = rule.units[index]
+            state = {k: v.clone() for k, v in unit.state_dict().items()}
+            meter = Meter(nn.ModuleList([unit]))
             with torch.random.fork_rng(), torch.no_grad(), meter:
                 try:
-                    out = rule.units[index](*args, **kwargs)
+                    out = unit(*args, **kwargs)
                 except RuntimeError:  # it was called inside `torch.func`
                     continue
-            rule.units[index].load_state_dict(state)
+            unit.load_state_dict(state)
             rows = next((len(t) for t in tree_leaves(out) if torch.is_tensor(t)), 0)
-            if rows and meter.passes()[index]:
-                self.per_row[index] = meter.passes()[index] / rows
+            if rows and meter.passes()[0]:
+                self.per_row[index] = meter.passes()[0] / rows
         self._calls.clear()
 
 

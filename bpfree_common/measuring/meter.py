@@ -6,6 +6,7 @@ written by hand or by autograd, and whether it calls its units or multiplies wit
 weights.
 """
 
+import math
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from bpfree_common.measuring import flops
 from bpfree_common.measuring.live import Births, key, plain
@@ -65,6 +65,17 @@ def _ways(module: nn.Module) -> dict[int, str]:
     return ways
 
 
+def tensors(given) -> list[Tensor]:
+    """All tensors in an operation's arguments or results, however they are nested."""
+    if isinstance(given, Tensor):
+        return [given]
+    if isinstance(given, tuple | list):
+        return [t for each in given for t in tensors(each)]
+    if isinstance(given, dict):
+        return [t for each in given.values() for t in tensors(each)]
+    return []
+
+
 def _spread(p: Tensor) -> float:
     return float(p.detach().double().std(correction=0).clamp_min(0.01))
 
@@ -76,7 +87,7 @@ class Weight:
     name: str
     unit: int
     shape: tuple[int, ...]
-    spread: float  #: standard deviation of its numbers
+    spread: float  #: standard deviation of its numbers; NaN where nothing is kept
     forward: str = ""  #: the direction of a forward pass; if unknown, of its first use
     seen: bool = False  #: in some product of some step
     lookup: bool = False  #: its rows are looked up
@@ -113,7 +124,8 @@ class Meter(TorchDispatchMode):
             ways = _ways(module)
             for name, p in module.named_parameters():
                 self._known[key(p)] = (len(self.weights), False, None)
-                found = Weight(f"{unit}.{name}", unit, tuple(p.shape), _spread(p))
+                spread = _spread(p) if keep else math.nan
+                found = Weight(f"{unit}.{name}", unit, tuple(p.shape), spread)
                 found.forward = ways.get(id(p), "")
                 self.weights.append(found)
         self._own = set(self._known)
@@ -146,15 +158,15 @@ class Meter(TorchDispatchMode):
             if out is not NotImplemented:
                 return out
             _WHOLE.add(func)
-        before = {key(t) for t in tree_leaves((args, kwargs)) if torch.is_tensor(t)}
+        before = {key(t) for t in tensors((args, kwargs))}
         out = func(*args, **kwargs)
         self.flops += (done := flops.count(packet, args, kwargs, out))
         if done and self.replays is not None:
             self.replays.append((func, args, kwargs))
         if packet in PRODUCTS:
             self._follow(packet, args, out)
-        for tensor in tree_leaves(out):
-            if torch.is_tensor(tensor) and tensor.layout == torch.strided:
+        for tensor in tensors(out):
+            if tensor.layout == torch.strided:
                 memory = key(tensor)
                 if memory not in before and memory not in self.births.alive:
                     self.births.born(tensor)

@@ -86,8 +86,7 @@ def train(
     NumPy's and Python's random states are fixed too, and put back.
     """
     rule.seed = seed
-    if same_draws:
-        rule._seed_step = lambda index: torch.manual_seed(seed)
+    rule.draws_alike = same_draws
     handed = _Handed(rule, batches, observer or Observer())
     slices = None if validation is None else Batches(*validation, len(validation[1]))
     loop = training.trainer(epochs)
@@ -102,7 +101,7 @@ def train(
         handed.close()
         random.setstate(kept[0])
         np.random.set_state(kept[1])
-        rule.__dict__.pop("_seed_step", None)
+        del rule.draws_alike  # that of the class: False
     return rule
 
 

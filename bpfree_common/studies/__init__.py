@@ -10,6 +10,7 @@ _HOME = {
     "identities_hold": "identities",
     "estimate": "statistics",
     "paired": "statistics",
+    "fixed": "tuning",
 }
 _MODULES = (
     "claims",

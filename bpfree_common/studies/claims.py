@@ -148,7 +148,8 @@ def assess(
 
     declared: a `ClaimEntry` of the catalogue. measured: a value, one per seed, or those
     by setting. null: as measured here, where the catalogue gives none. counted: the
-    values are counts without spread. share: of the paper's updates that was spent.
+    values are counts without spread. share: of the paper's updates that was spent; None
+    if it is unknown, which counts as small.
     doubled: called, if a claim about a final accuracy fails at a share below one, for
     the same measurement after twice the updates. The failure stands if it fails again;
     else the claim is not attempted.
@@ -160,14 +161,18 @@ def assess(
     judged = _judge_all(settings(measured), band, null, counted)
     values, intervals, verdicts = judged
     verdict, twice = combine(list(verdicts.values())), None
-    small = declared.final_accuracy and share is not None and share < 1
+    if null is not None and contains(band, null):
+        undecidable = f"the null measured here, {null:.3g}, lies in the band"
+        note = "; ".join(filter(None, (note, undecidable)))
+    small = declared.final_accuracy and (share is None or share < 1)
     if verdict == NOT_REPRODUCED and small:
         if doubled is not None:
             twice, _, again = _judge_all(settings(doubled()), band, null, counted)
             standing = combine(list(again.values())) == NOT_REPRODUCED
         if twice is None or not standing:
             verdict = NOT_ATTEMPTED
-            spent = f"it fails at {share:.1%} of the paper's updates"
+            part = "an unknown share" if share is None else f"{share:.1%}"
+            spent = f"it fails at {part} of the paper's updates"
             more = "not doubled" if twice is None else "not after twice as many"
             note = "; ".join(filter(None, (note, f"{spent}, {more}")))
     return Claim(

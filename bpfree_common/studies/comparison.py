@@ -7,6 +7,7 @@ import numpy as np
 from bpfree_common.learning import training
 from bpfree_common.learning.rule import LearningRule
 from bpfree_common.studies import statistics
+from bpfree_common.studies.palette import label
 from bpfree_common.studies.statistics import Estimate
 from bpfree_common.studies.tuning import Budget, Tuned
 
@@ -53,17 +54,19 @@ class Comparison:
 
     def rows(self, reference: str) -> list[dict]:
         """One row per arm for a table: accuracy, difference, setting, settings tried."""
-        found = []
+        found, minus = [], f"minus {label(reference)}"
         for arm, tuned in self.arms.items():
             own = arm == reference
             chosen = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}"
                                for k, v in tuned.chosen.items())  # fmt: skip
+            remark = " (**at edge**)" if tuned.at_edge else ""
+            remark = " (fixed)" if tuned.fixed else remark
             found.append(
                 {
-                    "arm": arm,
+                    "arm": label(arm),
                     "test accuracy %, 95 % interval": self.percent(arm, 2),
-                    f"minus {reference}": "" if own else self.points(arm, reference, 2),
-                    "chosen": chosen + (" (**at edge**)" if tuned.at_edge else ""),
+                    minus: "" if own else self.points(arm, reference, 2),
+                    "chosen": chosen + remark,
                     "settings tried": len(tuned.tried),
                 }
             )

@@ -224,7 +224,7 @@ class Study(Measurements):
             ]  # fmt: skip
             tuned = comparison.arms[arm]
             longer.arms[arm] = tuning.Tuned(
-                name, tuned.tried, chosen, tuned.at_edge, runs
+                name, tuned.tried, chosen, tuned.at_edge, runs, tuned.fixed
             )
             self.metric(name, "test accuracy", longer.test(arm), "fraction")
         return longer

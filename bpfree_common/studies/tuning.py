@@ -69,6 +69,7 @@ class Tuned:
     chosen: dict
     at_edge: bool
     runs: list[training.Run] = field(default_factory=list)
+    fixed: bool = False
 
     def as_dict(self) -> dict:
         """For the record: every setting that was tried, and their number."""
@@ -77,7 +78,20 @@ class Tuned:
             "tried": len(self.tried),
             "chosen": self.chosen,
             "at_edge": self.at_edge,
+            "fixed": self.fixed,
         }
+
+
+class Fixed(list):
+    """Settings that are not searched around: the paper's own, or one shared on purpose.
+
+    Made by `fixed`. The grid is not widened, no edge is flagged, and tables say so.
+    """
+
+
+def fixed(*settings: float | dict) -> Fixed:
+    """A grid of these settings and no others, because the question fixes them."""
+    return Fixed(settings)
 
 
 def settings_of(grid: Iterable[float | dict]) -> list[dict]:
@@ -143,7 +157,8 @@ def tune(
     """Choose a setting of `build` on validation data, then train it for the report.
 
     build: ``build(**setting)`` makes a rule from PyTorch's random state.
-    grid: rates, or settings with `lr` among them; give the paper's own among them.
+    grid: rates, or settings with `lr` among them; give the paper's own among them. What
+        `fixed` makes is not widened.
     checkpoint: folder of a resumable run, by setting and seed.
     """
     task = task.to(training.device())
@@ -160,7 +175,11 @@ def tune(
         runs = [run(hyper, seed, report=False) for seed in budget.tuning_seeds]
         return Tried(hyper, [r.validation for r in runs], sum(r.seconds for r in runs))
 
-    tried, at_edge = search(evaluate, settings_of(grid))
+    settings, given = settings_of(grid), isinstance(grid, Fixed)
+    if given:
+        tried, at_edge = [evaluate(setting) for setting in settings], False
+    else:
+        tried, at_edge = search(evaluate, settings)
     chosen = best(tried).hyper
     runs = [run(chosen, seed, report=True) for seed in budget.seeds]
-    return Tuned(arm, tried, chosen, at_edge, runs)
+    return Tuned(arm, tried, chosen, at_edge, runs, given)
