@@ -176,6 +176,16 @@ def atlas(options) -> int:
     return 0
 
 
+def site(options) -> int:
+    """Build the website from committed reports and records; nothing is executed."""
+    from bpfree_common.publishing import site as website
+
+    output = (options.output or paths.reports() / "site").resolve()
+    first = website.build(output, options.profile, options.repository)
+    print(f"open    {first}")
+    return 0
+
+
 def papers(options) -> int:
     """List the notebooks of the collection; with --json for other programs."""
     entries = catalogue.load().values()
@@ -264,6 +274,12 @@ def _parser() -> argparse.ArgumentParser:
     words = "a file; left out: the terminal"
     one.add_argument("-o", "--output", type=Path, metavar="FILE", help=words)
     one.set_defaults(command=atlas)
+    one = commands.add_parser("site", help="build the website from the reports")
+    one.add_argument("--profile", default="standard", choices=catalogue.PROFILES)
+    one.add_argument("-o", "--output", type=_folder, help="a folder; else reports/site")
+    words = "OWNER/NAME on GitHub: badges open the papers in Colab"
+    one.add_argument("--repository", default="", help=words)
+    one.set_defaults(command=site)
     one = commands.add_parser("list", help="list the notebooks")
     one.add_argument("--json", action="store_true", help="for other programs")
     one.set_defaults(command=papers)
