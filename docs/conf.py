@@ -21,6 +21,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = project
 html_static_path = ["static"]
 html_extra_path = ["extra"]
+html_favicon = "static/favicon.svg"
+html_context = {"default_mode": "auto"}  # light or dark as the reader's system is
 html_css_files = ["site.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
 html_show_sourcelink = False
@@ -33,5 +35,11 @@ html_theme_options = {
     "show_toc_level": 1,
     "footer_start": ["copyright"],
     "footer_end": [],
+    "secondary_sidebar_items": {
+        "**": ["page-toc"],
+        "index": [],
+        "overview": [],
+        "atlas": [],
+    },
     "back_to_top_button": False,
 }

@@ -38,7 +38,7 @@ def _module(path: Path, package: str) -> list[str]:
     members = [node for node in tree.body if _public(node)]
     if path.stem == "__init__" and not members:
         return [ast.get_docstring(tree) or ""]
-    head = [f"## `{name}`", f"{_FENCE}{{py:module}} {name}\n{_FENCE}"]
+    head = [f"## {name.partition('.')[2]}", f"{_FENCE}{{py:module}} {name}\n{_FENCE}"]
     head += [ast.get_docstring(tree) or ""]
     return head + [_member(node) for node in members]
 
@@ -75,7 +75,9 @@ def _constructed(node: ast.ClassDef) -> str:
     """What the class is called with, if it says so itself."""
     for each in node.body:
         if isinstance(each, ast.FunctionDef) and each.name == "__init__":
-            return _signature(each, bound=True).removeprefix("__init__").partition(" ->")[0]
+            return (
+                _signature(each, bound=True).removeprefix("__init__").partition(" ->")[0]
+            )
     return ""
 
 

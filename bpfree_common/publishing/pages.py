@@ -1,7 +1,7 @@
 """An executed notebook as a page of the site: links, pictures, folding and anchors.
 
-Markdown that a cell shows becomes a Markdown cell, so that Sphinx reads it as it reads the
-rest of the page: its tables, formulae and links work, and it is found by the search.
+Markdown that a cell shows becomes a Markdown cell, so that Sphinx reads it as it reads
+the rest of the page: tables, formulae and links work, and the search finds it.
 """
 
 import base64
@@ -20,6 +20,7 @@ FOLDER, FIGURES = "papers", "figures"
 _OPEN = {"rule", "fast", "parameters", "injected-parameters"}
 _SHORT = 3  #: lines of a call that stays open
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:)[^)\s]*?(\w+)\.ipynb\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _DATA = re.compile(r"\(data:image/png;base64,([A-Za-z0-9+/=]+)\)")
 
 
@@ -34,7 +35,7 @@ class Page:
         self.slug, self.root, self.known = slug, root, known
         self.content = notebook.read(report)
         self.folded = any("hide-input" in notebook.tags(c) for c in self.content["cells"])
-        self.pictures = 0
+        self.heading, self.pictures = slug, 0
 
     def write(self, about: str, claims: list[str]) -> Path:
         """Write the page's source: `about` stands below the title, claims get anchors."""
@@ -60,6 +61,8 @@ class Page:
     def _cell(self, cell: dict) -> list[dict]:
         """The cell, and after it what it shows as Markdown."""
         if cell["cell_type"] != "code":
+            if heads := _HEADING.findall(notebook.source(cell)):
+                self.heading = heads[-1]
             return [_markdown(self.text(notebook.source(cell)))]
         tags = ["hide-input"] if self._folds(cell) else []
         parts = [_code(notebook.source(cell), tags)]
@@ -82,16 +85,19 @@ class Page:
         lines = notebook.source(cell).count("\n") + 1
         return lines > _SHORT and _OPEN.isdisjoint(notebook.tags(cell))
 
-    @staticmethod
-    def _shown(output: dict) -> str | None:
-        """The output as Markdown, if it is that or a picture with words."""
+    def _shown(self, output: dict) -> str | None:
+        """The output as Markdown, if it is that or a picture.
+
+        A picture that came without words is said to be one, and where it stands.
+        """
         data = output.get("data", {})
         if "text/markdown" in data:
             return "".join(data["text/markdown"])
+        if "image/png" not in data:
+            return None
         alt = output.get("metadata", {}).get("image/png", {}).get("alt")
-        if "image/png" in data and alt:
-            return images.picture(base64.b64decode("".join(data["image/png"])), alt).data
-        return None
+        alt = alt or f"A picture without a description, under the heading {self.heading}"
+        return images.picture(base64.b64decode("".join(data["image/png"])), alt).data
 
     def _linked(self, output: dict) -> dict:
         """An output of another kind; hidden facts of the kernel are left out."""

@@ -21,7 +21,8 @@ from bpfree_common.studies import cards, images, overview
 from bpfree_common.studies.palette import use_style
 
 DOCS = paths.PROJECT / "docs"
-PAGES = ("championship", "overview")  #: of the collection, beside those of papers
+CHAMPIONSHIP = "championship"
+PAGES = (CHAMPIONSHIP, "overview")  #: of the collection, beside those of papers
 _NEEDED = ("sphinx", "myst_nb", "pydata_sphinx_theme", "sphinx-mathjax-offline")
 
 _STATES = {
@@ -70,6 +71,9 @@ def write(source: Path, profile: str, repository: str = "") -> None:
     found, made = overview.rows(profile), atlas.make(profile)
     _write_papers(source, found, made, repository)
     _write_tables(source, found, made)
+    there = (source / FOLDER / f"{CHAMPIONSHIP}.ipynb").is_file()
+    line = f"Championship <{FOLDER}/{CHAMPIONSHIP}>" if there else ""
+    _fill(source / "index.md", championship=line)
     for room in api.ROOMS:
         (source / "api" / f"{room}.md").write_text(api.page(room), encoding="utf-8")
 
@@ -85,13 +89,13 @@ def _write_papers(source: Path, found, made: dict, repository: str) -> None:
             _write_for_colab(source, row.entry, repository)
     for slug in pages:
         Page(slug, _report(slug, made["profile"]), source, known).write("", [])
-    lines = [f"{row.entry.short} <{row.slug}>" for row in overview.by_family(found)]
     families: dict[str, list[str]] = {}
-    for row, line in zip(overview.by_family(found), lines, strict=True):
-        families.setdefault(catalogue.FAMILIES[row.entry.family], []).append(line)
+    for row in overview.by_family(found):
+        family = catalogue.FAMILIES[row.entry.family]
+        families.setdefault(family, []).append(f"{row.entry.short} <{row.slug}>")
     trees = [_toctree(lines, caption) for caption, lines in families.items()]
-    if pages:
-        trees.append(_toctree(pages, "All together"))
+    if others := [slug for slug in pages if slug != CHAMPIONSHIP]:
+        trees.append(_toctree(others, "All together"))
     text = "# Papers\n\n" + "\n\n".join(trees) + "\n"
     (source / FOLDER / "index.md").write_text(text, encoding="utf-8")
 
@@ -102,7 +106,7 @@ def _report(slug: str, profile: str) -> Path:
 
 def about(row: overview.Row, page: Page, repository: str = "") -> str:
     """What stands below a paper's title: its state, how to run it, how to cite it."""
-    seeds = len(row.record["seeds"])
+    seeds, profile = len(row.record["seeds"]), row.record["profile"]
     standard = "" if row.up_to_standard else " It was made under the former standard."
     lines = [
         ":::{admonition} Run it",
@@ -110,11 +114,11 @@ def about(row: overview.Row, page: Page, repository: str = "") -> str:
         *([_badge(row.slug, repository), ""] if repository else []),
         "```sh",
         f"make reports M={row.slug}  # offline, in seconds",
-        f"make reports PROFILE={row.record['profile']} M={row.slug}  # what is shown here",
+        f"make reports PROFILE={profile} M={row.slug}  # what is shown here",
         "```",
-        f"This page shows the {row.record['profile']} profile, {seeds} seeds, as it was "
+        f"This page shows the {profile} profile, {seeds} seeds, as it was "
         f"recorded. The record is **{row.state}**. {_STATES[row.state]}{standard}",
-        f"[All its claims](../atlas.md), with verdicts.",
+        f'<a href="../atlas.html?paper={row.slug}">All its claims</a>, with verdicts.',
         ":::",
     ]
     text = "\n".join(lines)

@@ -116,8 +116,8 @@ def claims(made: dict) -> str:
         "source": ("Source", {s: s for s in sources}),
         "verdict": ("Verdict", {v: _SIGNS[v] for v in made["verdicts"]}),
     }
-    heads = ["Paper", "Claim", "Source", "Band", "Measured", "Verdict", "Share of updates",
-             "Reason"]  # fmt: skip
+    heads = ["Paper", "Claim", "Source", "Band", "Measured", "Verdict",
+             "Share of updates", "Reason"]  # fmt: skip
     rows = [_claim(claim, papers[claim["paper"]]) for claim in found]
     return _filters("claims", filters) + _table("claims", heads, rows, "All claims")
 
@@ -130,10 +130,10 @@ def _claim(claim: dict, paper: dict) -> str:
     share, mean = claim["share"], None
     if len(claim["measured"]) == 1:
         mean = claim["measured"][0]["mean"]
-    unit = html.escape(claim["unit"])
+    unit, text = html.escape(claim["unit"]), html.escape(claim["text"])
     cells = [
         f'<td><a href="{paper["page"]}">{html.escape(paper["short"])}</a></td>',
-        f'<td class="text"><a href="{claim["page"]}">{html.escape(claim["text"])}</a></td>',
+        f'<td class="text"><a href="{claim["page"]}">{text}</a></td>',
         f"<td>{claim['source']}</td>",
         f"<td>{_band(claim['band'])} {unit if any(_sides(claim)) else ''}</td>",
         f'<td data-key="{"" if mean is None else mean}">{_measured(claim)}</td>',

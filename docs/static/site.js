@@ -4,12 +4,14 @@
 function value(row, column) {
   const cell = row.cells[column];
   const key = cell.dataset.key;
-  return key === undefined ? cell.textContent.trim().toLowerCase() : Number(key);
+  if (key === undefined) return cell.textContent.trim().toLowerCase();
+  return key === "" ? NaN : Number(key); // Number("") would be 0
 }
 
+const empty = (v) => v === "" || Number.isNaN(v);
+
 function compare(a, b) {
-  const missing = [a, b].map((v) => v === "" || Number.isNaN(v));
-  if (missing[0] || missing[1]) return missing[0] - missing[1];
+  if (empty(a) || empty(b)) return empty(a) - empty(b);
   return typeof a === "number" ? a - b : a.localeCompare(b);
 }
 
@@ -17,7 +19,6 @@ function sort(table, column, descending) {
   const body = table.tBodies[0];
   const sign = descending ? -1 : 1;
   const keyed = [...body.rows].map((row) => [value(row, column), row]);
-  const empty = (v) => v === "" || Number.isNaN(v);
   keyed.sort(([a], [b]) => (empty(a) || empty(b) ? 1 : sign) * compare(a, b));
   body.append(...keyed.map(([, row]) => row));
   [...table.tHead.rows[0].cells].forEach((head, index) => {
