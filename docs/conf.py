@@ -27,6 +27,7 @@ html_css_files = ["site.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
 html_show_sourcelink = False
 html_copy_source = False
+html_domain_indices = False
 html_sidebars = {"index": [], "overview": [], "atlas": [], "papers/championship": []}
 html_theme_options = {
     "navbar_align": "left",

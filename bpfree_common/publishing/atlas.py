@@ -8,6 +8,7 @@ import ast
 import json
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 
 import fastjsonschema
 
@@ -25,21 +26,20 @@ _JUDGING = ("claim", "not_attempted")
 
 
 def make(profile: str = "standard") -> dict:
-    """The atlas of all papers that have a record at `profile`.
+    """The atlas of all papers that have a record at `profile`; see `of`."""
+    return of(overview.rows(profile), profile)
 
-    Raises ReportError if none has one, or a record or report is broken.
+
+def of(found: list[overview.Row], profile: str) -> dict:
+    """The atlas of some rows of the overview, in their order; checked by its schema.
+
+    Raises ReportError if there is no row, or a report cannot be read.
     """
-    found = overview.rows(profile)
     if not found:
         raise ReportError(
             f"no paper has a record at the {profile} profile: "
             f"run `make reports PROFILE={profile}`"
         )
-    return of(found, profile)
-
-
-def of(found: list[overview.Row], profile: str) -> dict:
-    """The atlas of some rows of the overview, in their order; checked by its schema."""
     claims = [claim for row in found for claim in _claims(row)]
     counts = [claim["verdict"] for claim in claims]
     made = {
@@ -175,6 +175,6 @@ def _measured(claim: dict) -> list[dict]:
     return found
 
 
-def write(made: dict, path) -> None:
+def write(made: dict, path: Path) -> None:
     """Write an atlas to a file, in one move."""
     record.write_json(made, path)

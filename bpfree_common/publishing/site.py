@@ -67,8 +67,9 @@ def build(output: Path, profile: str = "standard", repository: str = "") -> Path
 
 def write(source: Path, profile: str, repository: str = "") -> None:
     """Write the sources of the site: what Sphinx reads."""
+    found = overview.rows(profile)
+    made = atlas.of(found, profile)
     shutil.copytree(DOCS, source, ignore=shutil.ignore_patterns("__pycache__"))
-    found, made = overview.rows(profile), atlas.make(profile)
     _write_papers(source, found, made, repository)
     _write_tables(source, found, made)
     there = (source / FOLDER / f"{CHAMPIONSHIP}.ipynb").is_file()
