@@ -23,8 +23,8 @@ def _card(row: overview.Row) -> str:
     alt = html.escape(overview.hero(row)[2])
     page, counts = f"papers/{row.slug}.html", row.counts()
     numbers = {
-        "Test accuracy, %": _said(row.accuracy(row.slug)),
-        "Minus backprop, points": _said(row.ahead_of(overview.BASELINE), sign=True),
+        "Accuracy, %": _said(row.accuracy(row.slug)),
+        "Minus backprop": _said(row.ahead_of(overview.BASELINE), sign=True),
         "Claims reproduced": _reproduced(counts),
     }
     terms = "".join(f"<dt>{k}</dt><dd>{v}</dd>" for k, v in numbers.items())
@@ -97,7 +97,8 @@ def _cost(row: overview.Row, name: str) -> str:
 
 
 def _estimate(found: Estimate | None, sign: bool = False) -> str:
-    return _number(_said(found, sign), None if found is None else found.mean)
+    shown = _said(found, sign).replace(" (", " <br>(")  # narrow columns
+    return _number(shown, None if found is None else found.mean)
 
 
 def _number(shown: str, key: float | None) -> str:
