@@ -47,15 +47,10 @@ MUTATIONS = {
         "Z[nodes] @ Z[self.N :].detach().T",
         CLOSED_FORM,
     ),
-    "temperature multiplies": (
-        "/ self.temperature",
-        "* self.temperature",
-        "the temperature divides the inner products",
-    ),
     "the next layer's input is not normalised": (
         "return n(Z.detach())",
         "return Z.detach()",
-        "scaling any row of a layer's input changes nothing",
+        "each layer's credit is the gradient of its own loss alone",
     ),
     "the gradient takes the matrix and not its transpose": (
         "ctx.A.transposed = ctx.A.t().to_sparse_csr()",
@@ -121,14 +116,14 @@ def paper():
 SF_ROW = LOCAL | {"live_memory": "flat", "forward": 1}
 
 
-def audited(paper, rule):
+def audited(paper, rule, steps=2):
     task = paper.toy(nodes=14, features=64)
     batch = (task.x_train, task.y_train)
 
     def build(units):
         return rule(task, 48, units, sgd(0.1))
 
-    return audit(build, batch, depths=(2, 4, 8), steps=2)
+    return audit(build, batch, depths=(2, 4, 8), steps=steps)
 
 
 def test_single_forward_is_local_in_one_pass_and_flat_in_memory(paper):
@@ -138,6 +133,15 @@ def test_single_forward_is_local_in_one_pass_and_flat_in_memory(paper):
 @pytest.mark.parametrize("name", ["LabelAppending", "VirtualNodes"])
 def test_forward_forward_needs_a_pass_per_class(paper, name):
     audited(paper, getattr(paper, name)).expect(**SF_ROW | {"forward": 3})
+
+
+@pytest.mark.parametrize(("name", "steps"), [("TopToLoss", 2), ("TopToInput", 3)])
+def test_a_top_down_layer_depends_on_all_above_it_through_what_is_stored(
+    paper, name, steps
+):
+    found = audited(paper, getattr(paper, name), steps)
+    found.expect(locking="full", live_memory="linear", forward=1)
+    assert not any(v > 0 for row in found.transport for v in row)
 
 
 def test_single_forward_that_forgets_to_detach_is_caught(paper):
