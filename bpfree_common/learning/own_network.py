@@ -153,8 +153,8 @@ def read(
     """The network of a rule just built; None if it is no chain of plain layers.
 
     Heads, one row per class, may hang on the layers, and other matrices too where the
-    chain alone makes the prediction. inputs: shape of one sample. Raises ContractError unless exactly one kind of
-    activation runs when the rule predicts.
+    chain alone makes the prediction. inputs: shape of one sample. Raises ContractError
+    unless exactly one kind of activation runs when the rule predicts.
     """
     used: set[int] = set()
     layers = []

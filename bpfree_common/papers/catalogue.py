@@ -272,7 +272,9 @@ def _entries(slug: str, fields: dict, own: bool) -> list[Entry]:
     found = []
     for job, changed in (named or {}).items():
         if not isinstance(job, str) or not isinstance(changed, dict):
-            raise CatalogueError(f"{where}: write each job as `name: {{parameter: value}}`")
+            raise CatalogueError(
+                f"{where}: write each job as `name: {{parameter: value}}`"
+            )
         words = {w: f"{fields[w]}: {job}" for w in ("title", "short") if w in fields}
         words["notebook"] = fields.get("notebook", slug)
         entry = _entry(f"{slug}-{job}", fields | words, own)

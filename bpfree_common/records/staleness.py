@@ -92,7 +92,7 @@ def shown(entry: catalogue.Entry) -> str:
 def pages(
     page: catalogue.Entry, profile: str, reports: Path | None = None
 ) -> dict[str, list]:
-    """What a page of records depends on: each whole record that it reads, and its state."""
+    """What a page of records depends on: the records that it reads, whole, and states."""
     found = {}
     for slug in catalogue.read_by(page):
         word, reason = state(slug, profile, reports)

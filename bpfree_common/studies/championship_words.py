@@ -1,0 +1,193 @@
+"""What the championship found, in words, each sentence with its numbers."""
+
+import numpy as np
+
+from bpfree_common.studies import statistics
+from bpfree_common.studies.championship import (
+    MARGIN,
+    Entrant,
+    Field,
+    against,
+    difference,
+    front,
+    groups,
+    own,
+)
+from bpfree_common.studies.contest import BACKPROP, CONVERGED, EPOCHS, FROZEN, layers
+
+
+def sentences(found: Field) -> list[str]:
+    """All findings on one network, the most important first."""
+    if not found.rules:
+        return []
+    said = [_own_backprop(found), _frozen(found), _best(found)]
+    if any(rule.values(CONVERGED) is not None for rule in found.rules):
+        said.append(_converged(found))
+    said.append(_price(found))
+    if found.textbook and (deep := depths(found.textbook)):
+        said.append(_depth(found, deep))
+    return [sentence for sentence in said if sentence]
+
+
+def _listed(found: Field, names) -> str:
+    """Short names, the best first; `none` if there is none."""
+    names = set(names)
+    return ", ".join(r.short for r in found.ranked if r.name in names) or "none"
+
+
+def _kind(found: Field) -> str:
+    return "dense" if found.network == "dense" else "convolutional"
+
+
+def _own_backprop(found: Field) -> str:
+    duels = against(found.rules, own(BACKPROP))
+    by = {w: [n for n, d in duels.items() if d.word == w] for w in _WORDS}
+    median = float(np.median([d.gap.mean for d in duels.values()]))
+    start = (
+        f"On the {_kind(found)} network, after equal passes, against backprop on its own"
+    )
+    if not any(by[w] for w in ("above", "below", "tie")):
+        return (
+            f"{start} network {len(duels)} rules differ by {median:+.1f} points (median)."
+        )
+    gaps = "; ".join(
+        f"{found.find(n).short} {duels[n].gap.text(sign=True)}" for n in by["above"]
+    )
+    return (
+        f"{start} network (same activation, same initialisation) {len(by['below'])} of "
+        f"{len(duels)} rules are below, {len(by['tie'])} tie "
+        f"({_listed(found, by['tie'])}) and {len(by['above'])} are above"
+        f"{f' ({gaps} points)' if gaps else ''}; the median difference is {median:+.1f} "
+        "points. p values are Holm's."
+    )
+
+
+_WORDS = ("above", "below", "tie", "open")
+
+
+def _frozen(found: Field) -> str:
+    duels = against(found.rules, own(FROZEN))
+    taught = [n for n, d in duels.items() if d.word == "above"]
+    if all(d.word == "open" for d in duels.values()):
+        return ""
+    rest = [n for n in duels if n not in taught]
+    gaps = ", ".join(
+        f"{found.find(n).short} {duels[n].gap.text(sign=True)}"
+        for n in sorted(rest, key=lambda n: -duels[n].gap.mean)
+    )
+    return (
+        f"{len(taught)} of {len(duels)} rules beat their own frozen control"
+        + (f"; not so {gaps} points: there the hidden layers were taught nothing that a "
+           "linear read-out can use." if rest else ".")
+    )  # fmt: skip
+
+
+def _best(found: Field) -> str:
+    if not found.textbook:
+        return ""
+    values = found.textbook.values()
+    duels = against(found.rules, lambda _: values)
+    best = found.ranked[0]
+    tied = groups([*found.rules, found.textbook])[0]
+    level = [n for n, d in duels.items() if d.word in ("tie", "above")]
+    equal = [n for n, d in duels.items() if d.equal]
+    text = (
+        f"Textbook backprop (ReLU, He) reaches {_percent(values)} %; the best rule, "
+        f"{best.short}, {_percent(best.values())} %, a difference of "
+        f"{duels[best.name].gap.text(digits=2, sign=True)} points"
+    )
+    if duels[best.name].word == "open":
+        return text + "."
+    first = ", ".join(each.short for each in tied)
+    return (
+        f"{text}. Not below it: {_listed(found, level)}; shown equal within "
+        f"{100 * MARGIN:g} points: {_listed(found, equal)}. The leading group of ties: "
+        f"{first}."
+    )
+
+
+def _converged(found: Field) -> str:
+    duels = against(found.rules, own(BACKPROP, CONVERGED), CONVERGED)
+    gains = {
+        r.name: difference(r.values(CONVERGED), r.values()).mean
+        for r in found.rules
+        if r.values(CONVERGED) is not None
+    }
+    most = max(gains, key=gains.get)
+    counts = {w: sum(d.word == w for d in duels.values()) for w in _WORDS}
+    best = max(gains, key=lambda n: found.find(n).values(CONVERGED).mean())
+    spent = [found.find(n).values(EPOCHS).mean() for n in gains]
+    text = (
+        f"Trained to own convergence ({min(spent):.0f} to {max(spent):.0f} epochs), "
+        f"{found.find(most).short} gains most ({gains[most]:+.1f} points)"
+    )
+    if counts["open"] < len(duels):
+        above = [n for n, d in duels.items() if d.word == "above"]
+        text += (
+            f"; {counts['below']} of {len(duels)} rules stay below their own backprop, "
+            f"{counts['tie']} tie with it, above it: {_listed(found, above)}"
+        )
+    if found.textbook:
+        reference = found.textbook
+        text += (
+            f". The best is {found.find(best).short} with "
+            f"{_percent(found.find(best).values(CONVERGED))} %, textbook backprop has "
+            f"{_percent(reference.values(CONVERGED))} % after "
+            f"{reference.values(EPOCHS).mean():.0f} epochs"
+        )
+    return text + "."
+
+
+def _price(found: Field) -> str:
+    everyone = [*found.rules, *([found.textbook] if found.textbook else [])]
+    kinds = {"FLOPs of training": lambda e: e.work(),
+             "live bytes of a step": lambda e: e.cost("live_bytes")}  # fmt: skip
+    parts = []
+    for words, price in kinds.items():
+        places = {e.short: (price(e), e.values().mean()) for e in everyone}
+        parts.append(f"of {words} {', '.join(front(places))}")
+    less = [r.name for r in found.rules if r.cost("live_ratio") < 1]
+    cheap = [r.name for r in found.rules if r.cost("flops_ratio") < 1]
+    return (
+        f"The Pareto fronts hold, the cheapest first: {'; '.join(parts)}. "
+        f"{len(less)} of {len(found.rules)} rules hold fewer live bytes in a step than "
+        f"backprop on their own network ({_listed(found, less)}), and {len(cheap)} need "
+        f"fewer FLOPs ({_listed(found, cheap)})."
+    )
+
+
+def depths(entrant: Entrant) -> list[int]:
+    """The numbers of layers at which an entrant was trained, ascending."""
+    names = {m["name"] for m in entrant.record["metrics"] if m["arm"] == entrant.arm}
+    return [count for count in range(2, 33) if layers(count) in names]
+
+
+def _depth(found: Field, deep: list[int]) -> str:
+    first, last = deep[0], deep[-1]
+    lost = {
+        r.name: 100 * (r.values(layers(first)).mean() - r.values(layers(last)).mean())
+        for r in found.rules
+        if r.values(layers(last)) is not None
+    }
+    reference = found.textbook
+    ends = [_percent(reference.values(layers(count))) for count in (first, last)]
+    text = (
+        f"From {first} to {last} layers, with starts that suit depth, textbook backprop "
+        f"goes from {ends[0]} to {ends[1]} %"
+    )
+    if not lost:
+        return text + "."
+    tests = {n: found.find(n).values(layers(last)).mean() for n in lost}
+    top = max(tests, key=tests.get)
+    worst = max(lost, key=lost.get)
+    level = [n for n, v in tests.items() if v >= reference.values(layers(last)).mean()]
+    return (
+        f"{text}. At {last} layers the best rule is {found.find(top).short} "
+        f"({_percent(found.find(top).values(layers(last)))} %); with a mean not below "
+        f"textbook backprop's: {_listed(found, level)}. Most is lost by "
+        f"{found.find(worst).short} ({lost[worst]:.0f} points)."
+    )
+
+
+def _percent(values) -> str:
+    return statistics.estimate(100 * values).text()
