@@ -152,9 +152,10 @@ def read(
 ) -> Network | None:
     """The network of a rule just built; None if it is no chain of plain layers.
 
-    Heads, one row per class, may hang on the layers, and other matrices too where the
-    chain alone makes the prediction. inputs: shape of one sample. Raises ContractError
-    unless exactly one kind of activation runs when the rule predicts.
+    Heads and labels, with a row or column per class, may hang on the layers, and other
+    matrices too where the chain alone makes the prediction. inputs: shape of one sample.
+    Raises ContractError unless exactly one kind of activation runs when the rule
+    predicts.
     """
     used: set[int] = set()
     layers = []
@@ -167,7 +168,7 @@ def read(
     network = Network(activation(rule, inputs), layers, inputs)
     units = rule.units[: len(layers)]
     spare = [p for unit in units for p in unit.parameters() if id(p) not in used]
-    more = any(p.dim() > 1 and p.shape[0] != classes for p in spare)
+    more = any(p.dim() > 1 and classes not in p.shape[:2] for p in spare)
     return None if more and not network.predicts_like(rule) else network
 
 

@@ -60,10 +60,9 @@ def accuracy_figure(found: Field) -> Figure:
         text = f"{100 * rule.values().mean():.1f}"
         _beside(ax, y, text)
     _name_rows(ax, shown)
-    _error_axis(ax, "test error, % (logarithmic; right is better)", "x")
+    _error_axis(ax)
     _beside(ax, -0.9, "accuracy")
-    ax.legend(handles=_keys(found), loc="upper center", bbox_to_anchor=(0.45, -0.2),
-              ncols=3, fontsize=8)  # fmt: skip
+    figure.legend(handles=_keys(found), loc="outside lower center", ncols=3, fontsize=8)
     alt = "; ".join(
         f"{r.short} {100 * r.values().mean():.1f} %, own backprop "
         f"{100 * r.opponent(BACKPROP).mean():.1f}, own frozen "
@@ -96,19 +95,17 @@ def _name_rows(ax, shown: list[Entrant]) -> None:
     ax.tick_params(axis="y", length=0)
 
 
-def _error_axis(ax, words: str, which: str) -> None:
-    """A logarithmic axis of errors whose better end is right, or up."""
-    getattr(ax, f"set_{which}scale")("log")
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    low, high = sorted(axis.get_view_interval())
-    ticks = [tick for tick in _TICKS if low <= tick <= high]
-    axis.set_major_locator(FixedLocator(ticks))
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter("{x:g}")
-    axis.set_inverted(True)
-    getattr(ax, f"set_{which}label")(words)
-    ax.grid(axis=which, alpha=0.3)
+def _error_axis(ax) -> None:
+    """A logarithmic axis of errors whose better end is right."""
+    ax.set_xscale("log")
+    low, high = sorted(ax.get_xlim())
+    ax.xaxis.set_major_locator(FixedLocator([t for t in _TICKS if low <= t <= high]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_inverted(True)
+    ax.set_xlabel("test error, % (logarithmic; right is better)")
+    ax.grid(axis="x", alpha=0.3)
 
 
 def _keys(found: Field) -> list:
@@ -146,7 +143,7 @@ def convergence_figure(found: Field) -> Figure:
         reached, epochs = 100 * rule.values(CONVERGED).mean(), rule.values(EPOCHS).mean()
         _beside(ax, y, f"{reached:.1f} / {epochs:.0f}")
     _name_rows(ax, shown)
-    _error_axis(ax, "test error, % (logarithmic; right is better)", "x")
+    _error_axis(ax)
     _beside(ax, -0.8, "accuracy / epochs")
     alt = "; ".join(
         f"{r.short} {100 * r.values(CONVERGED).mean():.1f} % after "
@@ -166,23 +163,37 @@ def price_figure(found: Field) -> Figure:
     figure, axes = plt.subplots(2, 1, figsize=(7.2, 8.2))
     words = []
     for ax, (text, price) in zip(axes, prices.items(), strict=True):
-        places = {e.short: (price(e), e.values().mean()) for e in everyone}
+        places = {e.short: (price(e), _height(e.values().mean())) for e in everyone}
         best = front(places)
-        _draw_front(ax, [(places[n][0], _error(places[n][1])) for n in best])
+        _draw_front(ax, [places[name] for name in best])
         for each in everyone:
-            x, edge = places[each.short][0], "black" if each.short in best else "white"
-            low, high = interval(_error(each.values()))
-            ax.plot([x, x], [low, high], color=_look(each)["color"], lw=1.2)
-            ax.plot(x, _error(places[each.short][1]), ls="", ms=7, mec=edge, mew=1.1,
-                    zorder=4, **_look(each))  # fmt: skip
+            _draw_price(ax, each, *places[each.short], edge=each.short in best)
         ax.set_xscale("log")
         ax.set_xlabel(text)
-        _error_axis(ax, "test error, %", "y")
         _plain_ticks(ax)
-        at = {e.short: (places[e.short][0], _error(places[e.short][1])) for e in everyone}
-        side_labels(ax, at, {e.short: _look(e)["color"] for e in everyone})
+        ends = ax.get_ylim()
+        ticks = [tick for tick in _TICKS if ends[0] < -np.log10(tick) < ends[1]]
+        ax.set_yticks([-np.log10(tick) for tick in ticks], ticks)
+        ax.set_ylabel("test error, %")
+        ax.grid(axis="y", alpha=0.3)
+        side_labels(ax, places, {e.short: _look(e)["color"] for e in everyone})
         words.append(f"{text}: the front is {', '.join(best)}")
     return suggest(figure, "", f"Test error against price. {'; '.join(words)}.")
+
+
+def _height(accuracy: float) -> float:
+    """Minus the logarithm of the error in per cent: higher is better."""
+    return float(-np.log10(_error(accuracy)))
+
+
+def _draw_price(ax, each: Entrant, x: float, y: float, edge: bool) -> None:
+    """An entrant's point and interval; edge: whether it is on the front."""
+    low, high = interval(_error(each.values()))
+    if not np.isnan(low):
+        ends = -np.log10([max(low, 1e-3), high])
+        ax.plot([x, x], ends, color=_look(each)["color"], lw=1.2)
+    ax.plot(x, y, ls="", ms=7, mec="black" if edge else "white", mew=1.1, zorder=4,
+            **_look(each))  # fmt: skip
 
 
 def _draw_front(ax, points: list[tuple[float, float]]) -> None:

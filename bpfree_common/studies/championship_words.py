@@ -16,17 +16,20 @@ from bpfree_common.studies.championship import (
 from bpfree_common.studies.contest import BACKPROP, CONVERGED, EPOCHS, FROZEN, layers
 
 
-def sentences(found: Field) -> list[str]:
-    """All findings on one network, the most important first."""
+def sentences(found: Field) -> dict[str, str]:
+    """All findings on one network by subject: `own`, `frozen`, `best`, and so on.
+
+    `converged` and `depth` only where that was trained, nothing without rules.
+    """
     if not found.rules:
-        return []
-    said = [_own_backprop(found), _frozen(found), _best(found)]
+        return {}
+    said = {"own": _own_backprop(found), "frozen": _frozen(found), "best": _best(found)}
     if any(rule.values(CONVERGED) is not None for rule in found.rules):
-        said.append(_converged(found))
-    said.append(_price(found))
+        said["converged"] = _converged(found)
     if found.textbook and (deep := depths(found.textbook)):
-        said.append(_depth(found, deep))
-    return [sentence for sentence in said if sentence]
+        said["depth"] = _depth(found, deep)
+    said["price"] = _price(found)
+    return {subject: sentence for subject, sentence in said.items() if sentence}
 
 
 def _listed(found: Field, names) -> str:
@@ -70,16 +73,16 @@ def _frozen(found: Field) -> str:
     taught = [n for n, d in duels.items() if d.word == "above"]
     if all(d.word == "open" for d in duels.values()):
         return ""
-    rest = [n for n in duels if n not in taught]
-    gaps = ", ".join(
+    gaps = [
         f"{found.find(n).short} {duels[n].gap.text(sign=True)}"
-        for n in sorted(rest, key=lambda n: -duels[n].gap.mean)
-    )
+        for n in sorted(duels, key=lambda n: -duels[n].gap.mean)
+        if n not in taught
+    ]
+    rest = f", {len(gaps)} do not: {'; '.join(gaps)} points" if gaps else ""
     return (
-        f"{len(taught)} of {len(duels)} rules beat their own frozen control"
-        + (f"; not so {gaps} points: there the hidden layers were taught nothing that a "
-           "linear read-out can use." if rest else ".")
-    )  # fmt: skip
+        f"On the {_kind(found)} network {len(taught)} of {len(duels)} rules beat their own "
+        f"frozen control{rest}."
+    )
 
 
 def _best(found: Field) -> str:
