@@ -13,7 +13,7 @@ STEPS = 4  # per epoch
 
 
 class Scripted(Backprop):
-    """Backprop whose validation accuracy follows a script; notes the rate of each step."""
+    """Backprop whose validation follows a script; notes the rate after each step."""
 
     def __init__(self, script):
         super().__init__(mlp([3, 4, 2]), self.noted)

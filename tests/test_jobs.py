@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import FINISH, PARAMETERS, TINY, cell
 
-from bpfree_common.errors import CatalogueError
+from bpfree_common.errors import CatalogueError, ParameterError
 from bpfree_common.papers import catalogue
 
 GROUP = "group: {title: G, short: G, notebook: shared, jobs: {a: {word: a}, b: {word: b}}"
@@ -70,6 +70,18 @@ def test_a_page_reads_the_jobs_that_it_names_or_says_that_there_are_none(
         catalogue.read_by(found["lost"])
     with pytest.raises(CatalogueError, match="group stands for 2 jobs: group-a, group-b"):
         catalogue.get("group")
+
+
+def test_a_job_may_use_a_word_of_its_own_and_no_other_may(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalogue.paths, "NOTEBOOKS", tmp_path)
+    write(tmp_path / "shared.ipynb", cell(PARAMETERS, "parameters"))
+    text = GROUP.replace("b: {word: b}", "c: {word: c}")
+    found = load(tmp_path, f"{text}}}")
+    assert found["group-c"].resolve("quick")["word"] == "c"
+    with pytest.raises(ParameterError, match="word='c' is not one of: a, b"):
+        found["group-a"].resolve("quick", {"word": "c"})
+    with pytest.raises(ParameterError, match="word='d' is not one of: a, b, c"):
+        found["group-c"].resolve("quick", {"word": "d"})
 
 
 # --- the runner -------------------------------------------------------------------------

@@ -10,12 +10,12 @@ from torch.nn import functional as F
 
 from bpfree_common.errors import ContractError
 from bpfree_common.learning import LearningRule, adam, mlp, textbook
+from bpfree_common.learning.end_to_end import EndToEnd
 from bpfree_common.learning.networks import LabelledLinear, TaughtLinear, cnn
 from bpfree_common.learning.opponents import Backprop
 from bpfree_common.learning.own_network import (
     ACTIVATIONS,
     GAINS,
-    EndToEnd,
     read,
     suit_depth,
 )

@@ -10,7 +10,7 @@ An entry with `jobs` stands for several runs of one notebook, each with paramete
 own: every job is an entry by itself, `entry-job`, with a report, a record and a state.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -117,9 +117,18 @@ class Entry:
         return [profile for profile in PROFILES if self.has(profile)]
 
     def declared(self) -> dict[str, parameters.Parameter]:
-        """The parameters that the notebook declares."""
+        """The parameters that the notebook declares.
+
+        A word that a job sets is one of its choices, listed in the notebook or not: a
+        further job leaves the notebook, and so the reports of all other jobs, alone.
+        """
         text = notebook.parameters_source(self.path)
-        return parameters.parse(text, f"{self.path.name}, parameters cell")
+        found = parameters.parse(text, f"{self.path.name}, parameters cell")
+        for name, value in self.job.items():
+            known = found[name].choices if name in found else None
+            if known is not None and isinstance(value, str) and value not in known:
+                found[name] = replace(found[name], choices=(*known, value))
+        return found
 
     def resolve(self, profile: str, overrides: dict | None = None) -> dict:
         """Parameter values of a profile: defaults, then profile, then `overrides`."""

@@ -10,7 +10,8 @@ from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 from bpfree_common.papers import catalogue
 from bpfree_common.studies.championship import TEST, Entrant, Field, front
 from bpfree_common.studies.championship_words import depths
-from bpfree_common.studies.contest import BACKPROP, CONVERGED, EPOCHS, FROZEN, layers
+from bpfree_common.studies.contest import CONVERGED, EPOCHS, layers
+from bpfree_common.studies.contest_networks import BACKPROP, FROZEN
 from bpfree_common.studies.marks import band, interval, side_labels, suggest
 from bpfree_common.studies.palette import ARMS, family_colour
 

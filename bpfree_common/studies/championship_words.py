@@ -13,7 +13,8 @@ from bpfree_common.studies.championship import (
     groups,
     own,
 )
-from bpfree_common.studies.contest import BACKPROP, CONVERGED, EPOCHS, FROZEN, layers
+from bpfree_common.studies.contest import CONVERGED, EPOCHS, layers
+from bpfree_common.studies.contest_networks import BACKPROP, FROZEN
 
 
 def sentences(found: Field) -> dict[str, str]:
@@ -80,8 +81,8 @@ def _frozen(found: Field) -> str:
     ]
     rest = f", {len(gaps)} do not: {'; '.join(gaps)} points" if gaps else ""
     return (
-        f"On the {_kind(found)} network {len(taught)} of {len(duels)} rules beat their own "
-        f"frozen control{rest}."
+        f"On the {_kind(found)} network {len(taught)} of {len(duels)} rules beat their "
+        f"own frozen control{rest}."
     )
 
 
