@@ -33,6 +33,54 @@ def sentences(found: Field) -> dict[str, str]:
     return {subject: sentence for subject, sentence in said.items() if sentence}
 
 
+def protocol(found: Field) -> str:
+    """Data, budgets and seeds of one network, from the parameters of its records."""
+    if not found.rules:
+        return ""
+    p = found.rules[0].record["parameters"]
+    text = (
+        f"**{_kind(found).capitalize()} network**: {p['samples']:,} images of "
+        f"{p['dataset']}, {p['epochs']} passes in batches of {p['batch_size']}, "
+        f"{p['hidden_layers']} hidden layers of {_width(found, p)}; "
+        f"{p['seeds']} reporting and {p['tuning_seeds']} tuning seeds, "
+        f"{p['validation']:,} validation images."
+    )
+    if p["converging_seeds"]:
+        text += (
+            f" Own convergence: {p['converging_seeds']} seeds, cooling over {p['tail']} "
+            f"epochs after {p['patience']} without a better validation accuracy, "
+            f"{p['cap']} epochs at most."
+        )
+    if p["deepest"]:
+        text += (
+            f" Depth: up to {p['deepest']} layers, {p['deep_samples']:,} images, "
+            f"{p['deep_epochs']} passes, {p['deep_seeds']} seeds."
+        )
+    return text
+
+
+def _width(found: Field, parameters: dict) -> str:
+    width = parameters["width"]
+    more = f"{width}, {2 * width}, ... maps"
+    return f"{width} units" if found.network == "dense" else more
+
+
+def starts(found: Field) -> str:
+    """How much backprop alone depends on where it starts."""
+    holders = [*found.grounds.values(), *(r for r in found.rules if r.own is None)]
+    means = {h.name: 100 * h.values(arm=BACKPROP).mean() for h in holders}
+    if len(means) < 2:
+        return ""
+    worst, best = min(means, key=means.get), max(means, key=means.get)
+    gaps = [abs(d.gap.mean) for d in against(found.rules, own(BACKPROP)).values()]
+    return (
+        f"On the {_kind(found)} network backprop alone, the same algorithm, spans "
+        f"{means[best] - means[worst]:.1f} points over these starts "
+        f"({means[worst]:.1f} to {means[best]:.1f} %); the median rule is "
+        f"{np.median(gaps):.1f} points from backprop on its own network."
+    )
+
+
 def _listed(found: Field, names) -> str:
     """Short names, the best first; `none` if there is none."""
     names = set(names)
