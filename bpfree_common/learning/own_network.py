@@ -161,7 +161,7 @@ def read(
     wanted = shapes(inputs, widths, classes)
     for index, shape in enumerate(wanted):
         unit = rule.units[min(index, len(rule.units) - 1)]
-        layers.append(_find(unit, shape, used, first=index == 0))
+        layers.append(_find(unit, shape, used, classes if index == 0 else 0))
     if not all(layer.parts for layer in layers[:-1]):
         return None
     network = Network(activation(rule, inputs), layers, inputs)
@@ -171,12 +171,18 @@ def read(
     return None if more and not network.predicts_like(rule) else network
 
 
-def _find(unit: nn.Module, shape: tuple, used: set[int], first: bool) -> Layer:
-    """The parameters of a unit that make up a layer of this shape."""
+def _find(unit: nn.Module, shape: tuple, used: set[int], labels: int) -> Layer:
+    """The parameters of a unit that make up a layer of this shape.
+
+    labels: columns that a label may have in the layer, beside or in place of inputs.
+    """
     free = [p for p in unit.parameters() if id(p) not in used]
     rows = [p for p in free if p.dim() == len(shape) and p.shape[0] == shape[0]]
     parts = [p for p in rows if tuple(p.shape) == shape][:1]
-    if not parts and first and sum(p.shape[1] for p in rows) >= shape[1]:
+    label = [p for p in rows if labels and p.shape[1] == labels != shape[1]][:1]
+    if parts:
+        parts = [*label, *parts]
+    elif labels and sum(p.shape[1] for p in rows) >= shape[1]:
         parts = sorted(rows, key=lambda p: p.shape[1])  # the label's columns are fewest
     bias = next((p for p in free if parts and tuple(p.shape) == shape[:1]), None)
     used.update(id(p) for p in [*parts, bias] if p is not None)
