@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from support import standard_record
 
 from bpfree_common import adam, load_rule
 from bpfree_common.data import Data
@@ -105,6 +106,20 @@ def check(rule, x):
     assert scores.shape == (8, 5)
     scores.sum().backward()
     assert any(p.grad is not None for p in rule.units[0].parameters())
+
+
+JOBS = [*catalogue.jobs("contest_dense"), *catalogue.jobs("contest_conv")]
+
+
+@pytest.mark.parametrize("slug", JOBS)
+def test_a_committed_job_is_of_real_data_with_seeds_that_chose_nothing(slug):
+    record = standard_record(slug)
+    assert record["parameters"]["entrant"] == catalogue.get(slug).job["entrant"]
+    assert record["parameters"]["dataset"] not in ("digits", "mnist5k")
+    assert record["parameters"]["samples"] >= (20_000 if "dense" in slug else 4_000)
+    assert len(record["seeds"]) >= (10 if "dense" in slug else 5)
+    assert not set(record["seeds"]) & set(record["tuning_seeds"])
+    assert all(tuned["tried"] >= 3 for tuned in record["tuning"].values())
 
 
 # --- its own opponents ------------------------------------------------------------------

@@ -102,8 +102,8 @@ class Entry:
 
     @property
     def is_paper(self) -> bool:
-        """Whether this is a paper's notebook: no page of the collection, not a user's."""
-        return self.family is not None and not self.own
+        """Whether this is a paper's notebook: no page or job, not a user's own."""
+        return self.family is not None and not (self.own or self.of)
 
     def has(self, profile: str) -> bool:
         """Whether a report at `profile` is expected of this notebook."""
