@@ -15,7 +15,14 @@ from bpfree_common.papers import catalogue, notebook
 from bpfree_common.studies import championship, championship_tables, championship_words
 from bpfree_common.studies.championship import Entrant, Field, against, front, groups, own
 from bpfree_common.studies.contest import CONVERGED, EPOCHS, SCALE, layers
-from bpfree_common.studies.contest_networks import BACKPROP, CONV, DENSE, FROZEN, Networks
+from bpfree_common.studies.contest_networks import (
+    BACKPROP,
+    CONV,
+    DENSE,
+    FROZEN,
+    SUPERVISED,
+    Networks,
+)
 
 PAPERS = [entry for entry in catalogue.load().values() if entry.is_paper]
 
@@ -116,7 +123,7 @@ def test_a_committed_job_is_of_real_data_with_seeds_that_chose_nothing(slug):
     record = standard_record(slug)
     assert record["parameters"]["entrant"] == catalogue.get(slug).job["entrant"]
     assert record["parameters"]["dataset"] not in ("digits", "mnist5k")
-    assert record["parameters"]["samples"] >= (20_000 if "dense" in slug else 4_000)
+    assert record["parameters"]["samples"] >= (20_000 if "dense" in slug else 3_000)
     assert len(record["seeds"]) >= (10 if "dense" in slug else 5)
     assert not set(record["seeds"]) & set(record["tuning_seeds"])
     assert all(tuned["tried"] >= 3 for tuned in record["tuning"].values())
@@ -372,6 +379,16 @@ def test_the_sentences_name_who_is_above_below_and_on_the_front(found):
     assert "FLOPs of training MF, textbook backprop, FOTON" in said["price"]
     assert "1 of 4 rules hold fewer live bytes" in said["price"]
     assert "goes from 88.0" in said["depth"]
+
+
+def test_the_spread_over_starts_and_deep_supervision_are_told_with_numbers(found):
+    assert "spans 3.0 points over these starts (88.0" in championship_words.starts(found)
+    assert championship_words.supervision(found) == ""
+    ground = entrant("textbook", 0.90, own={FROZEN: 0.70, SUPERVISED: 0.87})
+    said = championship_words.supervision(
+        Field("dense", found.rules, {"textbook": ground})
+    )
+    assert "on `textbook`, -3.0" in said
 
 
 def test_the_tables_have_a_row_for_every_rule_and_show_edges_and_the_spending(found):

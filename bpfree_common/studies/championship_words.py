@@ -14,7 +14,7 @@ from bpfree_common.studies.championship import (
     own,
 )
 from bpfree_common.studies.contest import CONVERGED, EPOCHS, layers
-from bpfree_common.studies.contest_networks import BACKPROP, FROZEN
+from bpfree_common.studies.contest_networks import BACKPROP, FROZEN, SUPERVISED
 
 
 def sentences(found: Field) -> dict[str, str]:
@@ -78,6 +78,22 @@ def starts(found: Field) -> str:
         f"{means[best] - means[worst]:.1f} points over these starts "
         f"({means[worst]:.1f} to {means[best]:.1f} %); the median rule is "
         f"{np.median(gaps):.1f} points from backprop on its own network."
+    )
+
+
+def supervision(found: Field) -> str:
+    """What deep supervision, the opponent of every local loss, reaches."""
+    parts = []
+    for name, ground in found.grounds.items():
+        values = ground.values(arm=SUPERVISED)
+        if values is not None:
+            gap = difference(values, ground.values()).text(sign=True)
+            parts.append(f"{_percent(values)} % on `{name}`, {gap} points from backprop")
+    if not parts:
+        return ""
+    return (
+        f"On the {_kind(found)} network deep supervision, gradients cut between layers, "
+        f"reaches {'; '.join(parts)} there."
     )
 
 
