@@ -316,7 +316,7 @@ def test_duels_tell_above_below_tie_and_equal(found):
     assert words == {"foton": "above", "mono_forward": "tie", "pepita": "below",
                      "forward_gradient": "below"}  # fmt: skip
     assert [name for name, duel in duels.items() if duel.equal] == ["mono_forward"]
-    assert "tie (equal)" in duels["mono_forward"].text
+    assert "tie (within 0.5)" in duels["mono_forward"].text
 
 
 def test_p_values_are_adjusted_for_the_number_of_rules():

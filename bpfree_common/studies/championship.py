@@ -183,7 +183,7 @@ class Duel:
     def text(self) -> str:
         """For a cell: the difference, and what it comes to."""
         words = {"tie": " tie", "open": "", "above": " **above**", "below": ""}
-        equal = " (equal)" if self.equal else ""
+        equal = f" (within {100 * MARGIN:g})" if self.equal else ""
         return self.gap.text(sign=True) + words[self.word] + equal
 
 

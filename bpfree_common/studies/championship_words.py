@@ -168,8 +168,8 @@ def _best(found: Field) -> str:
         return text + "."
     first = ", ".join(each.short for each in tied)
     return (
-        f"{text}. Not below it: {_listed(found, level)}; shown equal within "
-        f"{100 * MARGIN:g} points: {_listed(found, equal)}. The leading group of ties: "
+        f"{text}. Not below it: {_listed(found, level)}; shown to be within "
+        f"{100 * MARGIN:g} points of it: {_listed(found, equal)}. The leading group of ties: "
         f"{first}."
     )
 
