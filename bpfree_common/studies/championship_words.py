@@ -169,8 +169,8 @@ def _best(found: Field) -> str:
     first = ", ".join(each.short for each in tied)
     return (
         f"{text}. Not below it: {_listed(found, level)}; shown to be within "
-        f"{100 * MARGIN:g} points of it: {_listed(found, equal)}. The leading group of ties: "
-        f"{first}."
+        f"{100 * MARGIN:g} points of it: {_listed(found, equal)}. The leading group of "
+        f"ties: {first}."
     )
 
 
