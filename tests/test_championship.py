@@ -270,9 +270,10 @@ def entrant(
             "live_bytes": 1024 * live}  # fmt: skip
     setting = {"tried": 4, "chosen": {"optimizer": "adam", "lr": 0.01}, "at_edge": True}
     times = {"ratio": 1.0, "spread": 0.1}
+    budget = {"samples": 100, "batch_size": 10, "epochs": 5, "cap": 12}
     record = {
         "metrics": metrics,
-        "parameters": {"samples": 100, "batch_size": 10, "epochs": 5, "entrant": name},
+        "parameters": budget | {"entrant": name},
         "cost": dict.fromkeys(arms, cost),
         "tuning": dict.fromkeys(arms, setting),
         "timing": {"step_time": dict.fromkeys(arms, times)},
@@ -389,6 +390,20 @@ def test_the_spread_over_starts_and_deep_supervision_are_told_with_numbers(found
         Field("dense", found.rules, {"textbook": ground})
     )
     assert "on `textbook`, -3.0" in said
+
+
+def test_a_rule_that_the_cap_has_ended_is_named(found):
+    assert "cap" not in championship_words.sentences(found)["converged"]
+    for measured in found.find("pepita").record["metrics"]:
+        if measured["name"] == EPOCHS:
+            measured["values"] = [9.0, 9.0, 12.0, 9.0, 9.0]
+    assert (
+        "The cap ended runs of PEPITA:"
+        in championship_words.sentences(found)["converged"]
+    )
+    rows = {row["rule"]: row for row in championship_tables.convergence(found)}
+    assert rows["PEPITA"]["epochs"] == "9.6 (cap)"
+    assert rows["FOTON"]["epochs"] == "9.0"
 
 
 def test_the_tables_have_a_row_for_every_rule_and_show_edges_and_the_spending(found):

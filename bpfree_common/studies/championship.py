@@ -71,6 +71,11 @@ class Entrant:
         values = self.record["parameters"]
         return values["samples"] // values["batch_size"]
 
+    @property
+    def capped(self) -> bool:
+        """Whether some run to own convergence was ended by the cap on its epochs."""
+        return bool((self.values(EPOCHS) >= self.record["parameters"]["cap"]).any())
+
     def work(self, metric: str | None = None) -> float:
         """FLOPs of the whole training: equal passes, or with `EPOCHS` until converged."""
         passes = self.record["parameters"]["epochs"]

@@ -62,7 +62,7 @@ def convergence(found: Field) -> list[dict]:
                 "ties": place,
                 "rule": each.short,
                 "test accuracy %": _percent(each.values(CONVERGED)),
-                "epochs": f"{each.values(EPOCHS).mean():.1f}",
+                "epochs": f"{each.values(EPOCHS).mean():.1f}" + " (cap)" * each.capped,
                 "minus equal passes": gain.text(sign=True),
                 "minus own backprop": duel.text if duel else "",
             }

@@ -195,6 +195,8 @@ def _converged(found: Field) -> str:
             f"; {counts['below']} of {len(duels)} rules stay below their own backprop, "
             f"{counts['tie']} tie with it, above it: {_listed(found, above)}"
         )
+    if capped := [n for n in gains if found.find(n).capped]:
+        text += f". The cap ended runs of {_listed(found, capped)}: they may rise further"
     if found.textbook:
         reference = found.textbook
         text += (
