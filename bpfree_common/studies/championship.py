@@ -15,7 +15,7 @@ from bpfree_common import records
 from bpfree_common.errors import ReportError
 from bpfree_common.papers import catalogue
 from bpfree_common.studies import statistics
-from bpfree_common.studies.contest import SCALE
+from bpfree_common.studies.contest import EPOCHS, SCALE
 from bpfree_common.studies.contest_networks import BACKPROP
 from bpfree_common.studies.statistics import Estimate
 
