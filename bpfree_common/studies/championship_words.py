@@ -10,7 +10,6 @@ from bpfree_common.studies.championship import (
     against,
     difference,
     front,
-    groups,
     own,
 )
 from bpfree_common.studies.contest import CONVERGED, EPOCHS, layers
@@ -156,8 +155,6 @@ def _best(found: Field) -> str:
     values = found.textbook.values()
     duels = against(found.rules, lambda _: values)
     best = found.ranked[0]
-    tied = groups([*found.rules, found.textbook])[0]
-    level = [n for n, d in duels.items() if d.word in ("tie", "above")]
     equal = [n for n, d in duels.items() if d.equal]
     text = (
         f"Textbook backprop (ReLU, He) reaches {_percent(values)} %; the best rule, "
@@ -166,11 +163,12 @@ def _best(found: Field) -> str:
     )
     if duels[best.name].word == "open":
         return text + "."
-    first = ", ".join(each.short for each in tied)
+    below = [n for n, d in duels.items() if d.word == "below"]
+    rest = [n for n in duels if n not in below]
     return (
-        f"{text}. Not below it: {_listed(found, level)}; shown to be within "
-        f"{100 * MARGIN:g} points of it: {_listed(found, equal)}. The leading group of "
-        f"ties: {first}."
+        f"{text}. {len(below)} of {len(duels)} rules are below it, not so "
+        f"{_listed(found, rest)}; shown to be within {100 * MARGIN:g} points of it: "
+        f"{_listed(found, equal)}."
     )
 
 
