@@ -165,10 +165,10 @@ def _best(found: Field) -> str:
         return text + "."
     below = [n for n, d in duels.items() if d.word == "below"]
     rest = [n for n in duels if n not in below]
+    others = f", not so {_listed(found, rest)}" if rest else ""
     return (
-        f"{text}. {len(below)} of {len(duels)} rules are below it, not so "
-        f"{_listed(found, rest)}; shown to be within {100 * MARGIN:g} points of it: "
-        f"{_listed(found, equal)}."
+        f"{text}. {len(below)} of {len(duels)} rules are below it{others}; shown to be "
+        f"within {100 * MARGIN:g} points of it: {_listed(found, equal)}."
     )
 
 
