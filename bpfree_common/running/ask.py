@@ -45,6 +45,7 @@ def repetition(again: str | None, report: Path) -> dict:
     vector = "1" if any((report / "figures").glob("*.svg")) else ""
     return {
         "BPFREE_RUN_DIR": f"{again}/{report.name}",
+        "BPFREE_PROGRESS": "",  # nobody looks
         "BPFREE_SVG": vector,
         "BPFREE_PROFILE": report.parent.name,
     }
