@@ -226,6 +226,7 @@ def _listed(entry: catalogue.Entry) -> dict:
     return shown | {
         "profiles": entry.runs_at,
         "reads_records": bool(entry.reads_records),
+        "builds_on": entry.builds_on,
         "notebook": entry.path.relative_to(paths.NOTEBOOKS).as_posix(),
     }
 

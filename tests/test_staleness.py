@@ -270,6 +270,14 @@ def test_a_damaged_record_stops_its_own_notebook_only(project):
     assert check(project) == {"one": "up to date", "two": "up to date"}
 
 
+def test_a_folder_without_a_record_is_no_report_and_is_filled(project):
+    project.add("tiny")
+    (project.reports / "quick" / "tiny").mkdir(parents=True)
+    assert "its record is missing" in check(project)["tiny"]
+    assert project.run().returncode == 0
+    assert check(project)["tiny"] == "up to date"
+
+
 def test_a_report_of_more_threads_is_told(project):
     path = project.add("one", "environment = {'threads': 2}")
     content = json.loads(path.read_text())

@@ -49,6 +49,8 @@ def _judged(slug: str, profile: str, reports: Path | None) -> tuple[str, str | N
     from bpfree_common.records import confirmation  # which runs `state` itself
 
     found = record.load(slug, profile, reports)
+    if found is None:
+        return STALE, "its record is missing"
     threads = found["environment"].get("threads", THREADS)
     if threads != THREADS:
         return STALE, f"made with {threads} threads"
