@@ -45,7 +45,7 @@ MUTATIONS = {
         "W0 = None if True",
         "FA starts as AFA",
     ),
-    "Hebbian term subtracted": ("W.grad -= a.T", "W.grad += a.T", "no error, no credit"),
+    "Hebbian term subtracted": ("W.grad -= a.T", "W.grad += a.T", HEBBIAN),
     "target in both passes": ("(e + t).T @ h / B", "t.T @ h / B", HEBBIAN),
     "not time-local": ("W - self.rate * W.grad", "W", LOCAL),
     "time-local step uphill": ("W - self.rate * W", "W + self.rate * W", LOCAL),
