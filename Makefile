@@ -18,6 +18,8 @@ BUILD := $(or $(TORCH),$(KEPT))
 RUN   := $(PY) -m bpfree_common run --profile $(PROFILE) --jobs $(JOBS)
 INDEX := $(if $(BUILD),--extra-index-url https://download.pytorch.org/whl/$(BUILD))
 
+FIRST := reports/standard/overview/overview.ipynb
+
 .DEFAULT_GOAL := help
 .PHONY: help env reports figures test lint unit notebooks lab data check readme site bench lock clean
 
@@ -83,8 +85,10 @@ notebooks: $(READY)
 	$(PY) -m bpfree_common compare --records reports/quick reports/again/quick
 	rm -rf reports/again
 
-lab: $(READY) ## Open the notebooks in JupyterLab (in a container as root too)
-	$(PY) -m jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
+lab: $(READY) ## Open the overview in JupyterLab, and from there reports and notebooks
+	@# in a container as root too
+	$(PY) -m jupyter lab --ServerApp.root_dir=. $(if $(filter 0,$(shell id -u)),--allow-root) \
+	  --LabApp.default_url=/lab/tree/$(FIRST)
 
 data: $(READY) ## Download and verify all data sets (M="mnist cora" chooses)
 	@$(PY) -m bpfree_common data $(M)

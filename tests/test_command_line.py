@@ -48,6 +48,13 @@ def test_the_list_for_programs_is_that_of_the_catalogue(capsys):
     assert rows["overview"]["profiles"] == list(catalogue.PROFILES)
 
 
+def test_the_list_for_readers_has_a_line_for_each_notebook_and_counts_its_jobs(capsys):
+    assert main(["list"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    entries = catalogue.load().values()
+    assert names == list(dict.fromkeys(entry.of or entry.slug for entry in entries))
+
+
 def test_the_list_for_programs_does_not_depend_on_reports(tmp_path, monkeypatch, capsys):
     lists = []
     for folder in ("none", "some"):
@@ -69,10 +76,11 @@ def test_the_parameters_of_a_notebook_are_listed_with_values_ranges_and_meaning(
         assert line.endswith(f"{parameter.limits}  | {parameter.help}")
 
 
-def test_the_parameters_of_a_profile_are_its_values(capsys):
-    assert main(["parameters", "championship", "--profile", "standard"]) == 0
+@pytest.mark.parametrize("slug", ["forward_forward", "contest_dense-pepita"])
+def test_the_parameters_of_a_profile_are_its_values(slug, capsys):
+    assert main(["parameters", slug, "--profile", "standard"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    changed = catalogue.get("championship").changes("standard")
+    changed = catalogue.get(slug).changes("standard")
     assert changed
     for name, value in changed.items():
         assert any(line.startswith(f"{name}={value} ") for line in lines)
