@@ -62,8 +62,10 @@ $(READY): requirements.lock pyproject.toml
 reports: $(READY) ## Run every stale notebook into reports/ (PROFILE=standard, M=forward_forward)
 	@$(RUN) $(M)
 
-figures: $(READY) ## Bring all figures up to date, as PNG and SVG, in reports/figures/
-	@$(RUN) --figures $(M)
+figures: $(READY) ## Put all figures into reports/figures/ (PROFILE=standard: of committed reports)
+	@# quick reports are brought up to date first; no other profile is run for its figures
+	@$(if $(filter quick,$(PROFILE)),$(RUN) --figures $(M),\
+	  $(PY) -m bpfree_common figures --profile $(PROFILE) $(M))
 
 test: lint unit notebooks ## Run all tests: lint, units, quick notebooks, and nbval, which repeats them
 

@@ -187,6 +187,20 @@ def site(options) -> int:
     return 0
 
 
+def figures(options) -> int:
+    """Write the figures of reports as they are to files; nothing is executed."""
+    from bpfree_common.publishing import figures as pictures
+
+    reports, slugs = _reports(options), _slugs(options)
+    count = pictures.collect(slugs, options.profile, reports)
+    if not count:
+        raise ReportError(
+            f"no {options.profile} report has figures in {reports}: run it first"
+        )
+    print(f"{count} figure files in {reports / 'figures' / options.profile}")
+    return 0
+
+
 def papers(options) -> int:
     """List the notebooks of the collection; with --json for other programs."""
     entries = catalogue.load().values()
@@ -288,6 +302,11 @@ def _parser() -> argparse.ArgumentParser:
     words = "OWNER/NAME on GitHub: badges open the papers in Colab"
     one.add_argument("--repository", default="", help=words)
     one.set_defaults(command=site)
+    one = commands.add_parser("figures", help="write the figures of reports to files")
+    one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")
+    one.add_argument("--profile", default="standard", choices=catalogue.PROFILES)
+    one.add_argument("--reports", type=_folder, help="folder of reports")
+    one.set_defaults(command=figures)
     one = commands.add_parser("list", help="list the notebooks")
     one.add_argument("--json", action="store_true", help="for other programs")
     one.set_defaults(command=papers)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -95,6 +96,27 @@ def test_help_after_a_notebook_shows_its_parameters(capsys):
     assert "\nparameters of" not in capsys.readouterr().out
     assert stopped("run", "templat", "--help") == 2
     assert "did you mean template?" in capsys.readouterr().err
+
+
+def test_the_figures_of_a_report_are_written_as_they_are_without_a_run(tmp_path, capsys):
+    slug = "forward_forward"
+    report = tmp_path / "standard" / slug
+    shutil.copytree(catalogue.paths.PROJECT / "reports/standard" / slug, report)
+    before = {path: path.read_bytes() for path in report.iterdir() if path.is_file()}
+    assert main(["figures", slug, "--reports", str(tmp_path)]) == 0
+    names = [
+        f["name"] for f in json.loads((report / "record.json").read_text())["figures"]
+    ]
+    written = sorted((tmp_path / "figures" / "standard" / slug).iterdir())
+    assert [path.stem for path in written] == sorted(names)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+    assert f"{len(names)} figure files" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_no_report_has_no_figures_and_says_so(tmp_path, capsys):
+    assert main(["figures", "forward_forward", "--reports", str(tmp_path)]) == 2
+    assert "no standard report has figures" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
