@@ -429,6 +429,21 @@ def test_a_change_that_quick_ran_and_that_changes_nothing_is_confirmed(repositor
     assert repository.check() == "paper: up to date"
 
 
+def test_a_job_that_the_older_commit_does_not_know_stops_no_confirmation(repository):
+    entries = repository.root / "notebooks" / "papers.yaml"
+    before = entries.read_text()
+    late = "late: {title: l, short: l, family: forward_only, notebook: paper, "
+    late += "profiles: {standard: {}}, jobs: {a: {word: b}}}\n"
+    entries.write_text(before + late)
+    repository.commit(TOY.replace("x + N", "N + x"))
+    paper, job = repository.confirm().splitlines()
+    assert paper == "paper: confirmed"
+    assert job.startswith("late-a: not confirmed: ")
+    assert job.endswith("itself does not call this report up to date")
+    entries.write_text(before)
+    repository.commit(TOY)
+
+
 def test_a_change_that_changes_quick_is_not_confirmed(repository):
     repository.commit(TOY.replace("x + N", "x - N"))
     assert repository.confirm().startswith("paper: not confirmed: quick differs: cell 2")
