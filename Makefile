@@ -109,7 +109,7 @@ bench: $(READY) ## Measure the laboratory's own cost and the rules' step times
 
 lock: ## Pin the newest versions that pyproject.toml allows into requirements.lock
 	$(PYTHON) -m venv $(ENV)-lock
-	$(ENV)-lock/bin/python -m pip install --quiet $(INDEX) '.[dev,site]'
+	$(ENV)-lock/bin/python -m pip install --quiet $(INDEX) '.[lab,dev,site]'
 	echo "# Every package of the environment, pinned. Made by 'make lock' from pyproject.toml." > requirements.lock
 	$(ENV)-lock/bin/python -m pip freeze --exclude bpfree-common | sed 's/+[a-z0-9]*$$//' >> requirements.lock
 	rm -rf $(ENV)-lock build
