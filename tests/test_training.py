@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lightning.fabric.utilities import registry
 from lightning.pytorch.callbacks import Callback
 
 from bpfree_common import Backprop, adam, fit, knn_graph, load_data, lr_grid, mlp, sgd
@@ -263,10 +264,25 @@ def test_a_hook_before_optimiser_steps_is_called_for_each_and_changes_nothing(di
         assert rule.global_step == plain.global_step
 
 
+def test_packages_are_asked_for_callbacks_once(digits, monkeypatch):
+    asked = []
+    monkeypatch.setattr(registry, "entry_points", lambda group: asked.append(group) or [])
+    for _ in range(3):
+        fit(make(), digits, 1, 64)
+    assert asked == ["lightning.pytorch.callbacks_factory"]
+
+
 def test_a_rule_with_a_stray_parameter_is_refused_before_training(digits):
     rule = make()
     rule.stray = torch.nn.Parameter(torch.zeros(2))
     with pytest.raises(ContractError, match="'stray' belongs to no unit"):
+        fit(rule, digits, 1, 64)
+
+
+def test_an_attribute_that_hides_a_method_is_named_before_training(digits):
+    rule = make()
+    rule.rows = 5
+    with pytest.raises(ContractError, match="sets `self.rows`, which hides the method"):
         fit(rule, digits, 1, 64)
 
 
