@@ -56,6 +56,7 @@ class _Watch(Callback):
 
     def on_train_start(self, trainer, rule: LearningRule) -> None:
         """Alignment at initialisation is the row of epoch 0."""
+        progress.report(self.stage, rule.current_epoch, trainer.max_epochs)
         if self.batch is not None and not rule.history:
             rule.history.append({"epoch": 0, "alignment": alignment(rule, self.batch)})
 
