@@ -321,6 +321,23 @@ def test_transport_is_undefined_where_the_inputs_span_the_space():
     assert fill(found) == "undefined"
 
 
+def test_backprop_is_caught_where_only_silent_inputs_can_be_moved_unseen():
+    # each rectifier is on for every sample or off for every one, and those that are on
+    # are no more than the samples: unseen moves lie on silent inputs alone, whose
+    # derivative hides them from the backward pass
+    def half_asleep(depth):
+        rule = Backprop(mlp([20] + [8] * (depth - 1) + [4]), sgd(0.1))
+        with torch.no_grad():
+            for unit in list(rule.units)[:-1]:
+                unit[0].weight.mul_(0.01)
+                unit[0].bias.copy_(torch.tensor([1.0, -1.0] * 4))
+        return rule
+
+    found = audit(half_asleep, PROBE)
+    assert found.weight_transport == "undefined"  # not none
+    assert (found.crossings, found.locking) == (3, "full")
+
+
 def test_gains_have_no_null_space_and_read_undefined():
     def build(depth):
         layers = [
@@ -418,10 +435,17 @@ def test_a_trained_rule_is_measured_as_it_is_now():
         ({2: 0, 4: 0, 8: 0}, "none"),
         ({2: 8, 4: 10, 8: 10, 16: 10}, "flat"),
         ({2: 8, 4: 10, 8: 14, 16: 22}, "linear"),
+        ({2: 8, 4: 8}, "flat"),
+        ({2: 8, 4: 16}, "linear"),
     ],
 )
 def test_growth_of_bytes_in_words(held, word):
     assert growth(held) == word
+
+
+def test_growth_needs_two_depths():
+    with pytest.raises(ValueError, match="two depths or more"):
+        growth({4: 8})
 
 
 @pytest.mark.parametrize(

@@ -320,11 +320,16 @@ def fill(matrix: Matrix) -> str:
 
 
 def growth(held: dict[int, int]) -> str:
-    """none: no bytes; flat: the deepest at most a tenth above the second; else linear."""
+    """none: no bytes; flat: the deepest at most a tenth above the second; else linear.
+
+    Of two depths the deeper one is compared with the other. Raises ValueError for one.
+    """
+    if len(held) < 2:
+        raise ValueError(f"growth needs two depths or more, not {list(held)}")
     sizes = [held[depth] for depth in sorted(held)]
     if not any(sizes):
         return "none"
-    return "flat" if sizes[-1] <= 1.1 * sizes[min(1, len(sizes) - 1)] else "linear"
+    return "flat" if sizes[-1] <= 1.1 * sizes[-2 if len(held) == 2 else 1] else "linear"
 
 
 def _round(value: float) -> float | None:

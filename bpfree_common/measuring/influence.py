@@ -164,6 +164,7 @@ class Influence:
 
         0 where nothing depends on unit m at all. NaN, where no change was found, if some
         of the unit's weights could not be moved unseen: the inputs span the space, or
+        (where there is a backward pass) all of it but what is silent in every sample, or
         the weights multiply elements (gains, normalisation) and have no null space.
         """
         columns = []
@@ -187,15 +188,22 @@ class Influence:
         return [f if d else 0.0 for f, d in zip(found, depends, strict=True)]
 
     def _null_steps(self, m: int) -> tuple[dict[int, Tensor], bool]:
-        """Moves of unit m's weights that no forward pass sees; whether all could move."""
+        """Moves of unit m's weights that no forward pass sees; whether all could move.
+
+        Weights that are used otherwise than in forward passes must move where inputs are
+        active too.
+        """
         steps, complete = {}, True
+        otherwise = {unit for used in self.base.used for unit, _ in used}
         generator = torch.Generator().manual_seed(m)
         for index, weight in enumerate(self.base.meter.weights):
             if weight.unit != m:
                 continue
             if index in self.base.rows:
-                move = _null_step(weight, self.base.rows[index], generator)
+                blocks = self.base.rows[index]
+                move = _null_step(weight, blocks, generator)
                 complete &= move is not None
+                complete &= m not in otherwise or _reaches_active(weight, blocks)
                 if move is not None:
                     steps[index] = move
             elif weight.opaque:
@@ -308,6 +316,19 @@ def _null_step(weight, blocks: list, generator) -> Tensor | None:
     matrix = matrix - matrix @ seen.T @ seen
     matrix = matrix - matrix @ seen.T @ seen  # once more, against round-off
     return STEP * weight.spread * (matrix.T if turned else matrix).reshape(weight.shape)
+
+
+def _reaches_active(weight, blocks: list) -> bool:
+    """Whether the null space holds more than inputs that are zero in every row.
+
+    What moves on silent inputs alone may hide from a backward pass: the derivative of a
+    rectifier is zero there too.
+    """
+    if weight.lookup:
+        return True
+    rows = torch.cat(blocks).double()
+    active = rows[:, (rows != 0).any(0)]
+    return len(_span(active)) < active.shape[1]
 
 
 def _span(rows: Tensor) -> Tensor:
