@@ -105,7 +105,7 @@ def test_feedback_from_the_read_outs_input_transports_the_read_out_and_no_more(p
 
 
 def text_probe(paper, source):
-    """A Transformer whose null spaces exist: 9 rows of 16 numbers, norms without gains."""
+    """A Transformer whose null spaces exist: 9 rows of 16 numbers, no gains in norms."""
 
     def build(n):
         net, widths = paper.transformer(9, 16, n - 1, 3, "macro", gains=False)
