@@ -19,7 +19,7 @@ RUN   := $(PY) -m bpfree_common run --profile $(PROFILE) --jobs $(JOBS)
 INDEX := $(if $(BUILD),--extra-index-url https://download.pytorch.org/whl/$(BUILD))
 
 .DEFAULT_GOAL := help
-.PHONY: help env reports figures test lint unit notebooks lab data check bench lock clean
+.PHONY: help env reports figures test lint unit notebooks lab data check readme bench lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ data: $(READY) ## Download and verify all data sets (M="mnist cora" chooses)
 
 check: $(READY) ## Say which reports are stale (PROFILE=standard)
 	@$(PY) -m bpfree_common check --profile $(PROFILE) $(M)
+
+readme: $(READY) ## Write README's findings and list of papers from the standard records
+	@$(PY) -m bpfree_common readme
 
 bench: $(READY) ## Measure the laboratory's own cost and the rules' step times
 	OMP_NUM_THREADS=1 $(PY) tests/benchmark.py

@@ -144,6 +144,14 @@ def compare(options) -> int:
     return 1 if found else 0
 
 
+def readme(options) -> int:
+    """Write what README tells of the standard records anew."""
+    from bpfree_common.studies import front
+
+    print(f"written: {front.write().relative_to(paths.PROJECT)}")
+    return 0
+
+
 def papers(options) -> int:
     """List the notebooks of the collection; with --json for other programs."""
     entries = catalogue.load().values()
@@ -225,6 +233,8 @@ def _parser() -> argparse.ArgumentParser:
     words = "a rule of your own, in notebooks/my/, which git ignores"
     one.add_argument("--mine", action="store_true", help=words)
     one.set_defaults(command=new)
+    one = commands.add_parser("readme", help="write README's findings from the records")
+    one.set_defaults(command=readme)
     one = commands.add_parser("list", help="list the notebooks")
     one.add_argument("--json", action="store_true", help="for other programs")
     one.set_defaults(command=papers)

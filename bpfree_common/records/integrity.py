@@ -211,7 +211,7 @@ def _whole(claim: dict) -> set[str]:
     if kinds <= {"reproduced", "beyond"}:
         return kinds if len(kinds) == 1 else {"reproduced"}
     if kinds == {"not reproduced"}:  # at a small share of the updates it proves nothing
-        small = claim["share"] is not None and claim["share"] < 1
+        small = claim["share"] is None or claim["share"] < 1  # unknown counts as small
         return kinds | {NOT_ATTEMPTED} if small else kinds
     return {"undecided"}
 

@@ -1,0 +1,44 @@
+"""README's findings are those of the committed records, and can be made anew."""
+
+import re
+
+import pytest
+from PIL import Image
+
+from bpfree_common import paths
+from bpfree_common.errors import ReportError
+from bpfree_common.studies import front, overview
+
+README = (paths.PROJECT / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def found():
+    return overview.rows(front.PROFILE)
+
+
+def test_readme_tells_what_the_records_say(found):
+    assert front.replaced(README, front.text(found)) == README, "run `make readme`"
+
+
+def test_every_paper_with_a_record_is_listed_with_a_link_that_leads_somewhere(found):
+    part = front.text(found)
+    links = re.findall(r"\]\((reports/[^)]+)\)", part)
+    assert {f"reports/standard/{r.slug}/{r.slug}.ipynb" for r in found} <= set(links)
+    assert all((paths.PROJECT / link).is_file() for link in links)
+
+
+def test_the_picture_is_as_tall_as_it_has_rows(found):
+    width, height = Image.open(paths.PROJECT / front.PICTURE).size
+    compared = [row for row in found if row.ahead_of(overview.BASELINE)]
+    assert width > 500
+    assert height > 30 * len(compared)
+
+
+def test_what_a_person_wrote_around_it_stays_and_lost_marks_are_told():
+    text = f"before {front.BEGIN} old {front.END} after"
+    assert front.replaced(text, "new").split() == (
+        f"before {front.BEGIN} new {front.END} after".split()
+    )
+    with pytest.raises(ReportError, match="has lost its marks"):
+        front.replaced("no marks", "new")
