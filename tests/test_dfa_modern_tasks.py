@@ -227,8 +227,8 @@ def look_for_ratings(monkeypatch, folder):
     monkeypatch.setenv("BPFREE_OFFLINE", "1")
     cells = notebook.read(catalogue.get(SLUG).path)["cells"]
     texts = [notebook.source(c) for c in cells if c["cell_type"] == "code"]
-    (text,) = [text for text in texts if "films = None" in text]
-    space = {"ratings": "movielens-100k", "study": Asked()}
+    (text,) = [text for text in texts if "films, MOVIES =" in text]
+    space = {"ratings": True, "study": Asked()}
     exec(text, space)
     return space
 
