@@ -19,7 +19,7 @@ RUN   := $(PY) -m bpfree_common run --profile $(PROFILE) --jobs $(JOBS)
 INDEX := $(if $(BUILD),--extra-index-url https://download.pytorch.org/whl/$(BUILD))
 
 .DEFAULT_GOAL := help
-.PHONY: help env reports figures test lint unit notebooks lab data check readme bench lock clean
+.PHONY: help env reports figures test lint unit notebooks lab data check readme site bench lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,7 +78,8 @@ notebooks: $(READY)
 	rm -rf reports/again
 	OMP_NUM_THREADS=1 $(PY) -m pytest -o addopts= -q -n $(JOBS) --dist loadscope \
 	  -p bpfree_common.running.repeat --again reports/again/quick \
-	  --nbval --nbval-current-env --nbval-cell-timeout=300 reports/quick
+	  --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-current-env \
+	  --nbval-cell-timeout=300 reports/quick
 	$(PY) -m bpfree_common compare --records reports/quick reports/again/quick
 	rm -rf reports/again
 
@@ -94,17 +95,20 @@ check: $(READY) ## Say which reports are stale (PROFILE=standard)
 readme: $(READY) ## Write README's findings and list of papers from the standard records
 	@$(PY) -m bpfree_common readme
 
+site: $(READY) ## Build the website from committed reports (REPOSITORY=owner/name: Colab badges)
+	@$(PY) -m bpfree_common site $(if $(REPOSITORY),--repository $(REPOSITORY))
+
 bench: $(READY) ## Measure the laboratory's own cost and the rules' step times
 	OMP_NUM_THREADS=1 $(PY) tests/benchmark.py
 
 lock: ## Pin the newest versions that pyproject.toml allows into requirements.lock
 	$(PYTHON) -m venv $(ENV)-lock
-	$(ENV)-lock/bin/python -m pip install --quiet $(INDEX) '.[dev]'
+	$(ENV)-lock/bin/python -m pip install --quiet $(INDEX) '.[dev,site]'
 	echo "# Every package of the environment, pinned. Made by 'make lock' from pyproject.toml." > requirements.lock
 	$(ENV)-lock/bin/python -m pip freeze --exclude bpfree-common | sed 's/+[a-z0-9]*$$//' >> requirements.lock
 	rm -rf $(ENV)-lock build
 
 clean: ## Remove the environment, quick reports, figures and caches
 	rm -rf $(ENV) reports/quick reports/again reports/custom reports/interactive reports/figures \
-	  reports/failed reports/.staging .pytest_cache .ruff_cache *.egg-info build
+	  reports/failed reports/.staging reports/site .pytest_cache .ruff_cache *.egg-info build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from bpfree_common import __version__, paths, records
 from bpfree_common.data import datasets
-from bpfree_common.errors import CatalogueError, ParameterError, UserError, short
+from bpfree_common.errors import (
+    CatalogueError,
+    ParameterError,
+    ReportError,
+    UserError,
+    short,
+)
 from bpfree_common.papers import catalogue, parameters, scaffold
 from bpfree_common.running import publish
 
@@ -152,6 +158,34 @@ def readme(options) -> int:
     return 0
 
 
+def atlas(options) -> int:
+    """Write every claim of every paper and what became of it, as JSON."""
+    from bpfree_common.publishing import atlas as claims
+
+    made = claims.make(options.profile)
+    if options.output is None:
+        print(json.dumps(made, indent=1, ensure_ascii=False))
+        return 0
+    try:
+        claims.write(made, options.output)
+    except OSError as error:
+        raise ReportError(
+            f"{options.output} cannot be written: {error.strerror}"
+        ) from None
+    print(f"written: {options.output} ({len(made['claims'])} claims)")
+    return 0
+
+
+def site(options) -> int:
+    """Build the website from committed reports and records; nothing is executed."""
+    from bpfree_common.publishing import site as website
+
+    output = (options.output or paths.reports() / "site").resolve()
+    first = website.build(output, options.profile, options.repository)
+    print(f"open    {first}")
+    return 0
+
+
 def papers(options) -> int:
     """List the notebooks of the collection; with --json for other programs."""
     entries = catalogue.load().values()
@@ -235,6 +269,17 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(command=new)
     one = commands.add_parser("readme", help="write README's findings from the records")
     one.set_defaults(command=readme)
+    one = commands.add_parser("atlas", help="write all claims and verdicts as JSON")
+    one.add_argument("--profile", default="standard", choices=catalogue.PROFILES)
+    words = "a file; left out: the terminal"
+    one.add_argument("-o", "--output", type=Path, metavar="FILE", help=words)
+    one.set_defaults(command=atlas)
+    one = commands.add_parser("site", help="build the website from the reports")
+    one.add_argument("--profile", default="standard", choices=catalogue.PROFILES)
+    one.add_argument("-o", "--output", type=_folder, help="a folder; else reports/site")
+    words = "OWNER/NAME on GitHub: badges open the papers in Colab"
+    one.add_argument("--repository", default="", help=words)
+    one.set_defaults(command=site)
     one = commands.add_parser("list", help="list the notebooks")
     one.add_argument("--json", action="store_true", help="for other programs")
     one.set_defaults(command=papers)

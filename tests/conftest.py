@@ -129,3 +129,25 @@ def paper(request: pytest.FixtureRequest) -> ModuleType:
 def project(tmp_path: Path) -> Project:
     """An empty project."""
     return Project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The website from the committed reports, built once for all workers of a run."""
+    from filelock import FileLock
+
+    from bpfree_common import paths
+
+    root = tmp_path_factory.getbasetemp()
+    root = root if worker_id == "master" else root.parent
+    built, log = root / "site", root / "site.log"
+    with FileLock(root / "site.lock"):
+        if not log.exists():  # also of a build that failed: it is not tried twice
+            reports = {"BPFREE_REPORTS": str(paths.PROJECT / "reports")}
+            command = [sys.executable, "-m", "bpfree_common", "site", "-o", str(built)]
+            with log.open("w") as stream:
+                subprocess.run(
+                    command, env=os.environ | reports, stdout=stream, stderr=stream
+                )
+    assert (built / "index.html").is_file(), log.read_text()
+    return built

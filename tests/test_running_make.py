@@ -127,3 +127,12 @@ def test_jupyterlab_is_let_start_as_root_only_for_root(checkout):
     checkout.make("lab")
     root = os.geteuid() == 0
     assert bool(checkout.calls("--allow-root")) == root
+
+
+def test_the_site_has_badges_only_where_the_repository_is_named(checkout):
+    checkout.make("env")
+    checkout.make("site")
+    (plain,) = checkout.calls("bpfree_common site")
+    checkout.make("site", "REPOSITORY=owner/name")
+    (named,) = checkout.calls("bpfree_common site")
+    assert named == f"{plain} --repository owner/name"

@@ -1,0 +1,1 @@
+"""Publishing: claim atlas and website, made from committed records and reports."""
