@@ -6,8 +6,9 @@ import time
 import pytest
 import torch
 
-from bpfree_common import Backprop, mlp, sgd
-from bpfree_common.measuring.timing import spread, step_times
+from bpfree_common import Backprop, adam, mlp, sgd
+from bpfree_common.learning.optim import adamw
+from bpfree_common.measuring.timing import _Timed, spread, step_times
 
 BATCH = (torch.randn(8, 20), torch.arange(8) % 3)
 SIZES = [20, 16, 12, 3]
@@ -61,6 +62,27 @@ def test_a_step_that_waits_does_not_count_and_work_beside_credit_does():
 def test_the_floor_is_below_the_step():
     found = step_times({"a": Backprop(mlp(SIZES), sgd(0.1))}, "a", BATCH, rounds=(7, 7))
     assert 0 < found["a"]["floor"] < 1
+
+
+@pytest.mark.parametrize("recipe", [sgd(0.1, momentum=0.9), adam(1e-3), adamw(1e-3)])
+def test_every_recipe_has_a_bare_step(recipe):
+    found = step_times({"a": Backprop(mlp(SIZES), recipe)}, "a", BATCH, rounds=(7, 7))
+    assert 0 < found["a"]["floor"] < 1
+
+
+def test_what_no_file_keeps_is_given_back_before_the_clock_runs():
+    class Counting(Backprop):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.register_buffer("seen", torch.zeros(()), persistent=False)
+
+        def credit(self, batch):
+            self.seen += 1
+            return super().credit(batch)
+
+    rule = Counting(mlp(SIZES), sgd(0.1))
+    timed = _Timed(rule, BATCH, time.process_time)
+    assert float(timed.rule.seen) == float(rule.seen) == 0
 
 
 def test_the_spread_is_half_the_order_statistics_interval_over_the_median():

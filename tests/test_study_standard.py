@@ -11,6 +11,7 @@ from bpfree_common.learning import opponents
 from bpfree_common.learning.networks import mlp
 from bpfree_common.learning.optim import adam
 from bpfree_common.studies import Study
+from bpfree_common.studies.comparison import Comparison
 
 SIZES = [64, 8, 10]
 PARAMETERS = {"seeds": 3, "epochs": 1, "batch_size": 64, "width": 8, "depth": 2}
@@ -91,6 +92,40 @@ def test_doubling_trains_the_chosen_setting_twice_as_long(study, task):
     longer = study.again(found, {"template": arms()["template"]}, task)
     assert longer.arms["template"].chosen == found.arms["template"].chosen
     assert [len(run.history) for run in longer.runs["template"]] == [2, 2, 2]
+
+
+def test_what_was_doubled_is_doubled_once_and_two_comparisons_are_told_apart(study, task):
+    options = {"grid": [1e-3, 1e-2, 1e-1], "epochs": 1, "batch_size": 64}
+    main = study.compare(arms(), task, **options)
+    pair = {"backprop": arms()["backprop"]}
+    side = study.side(pair, task, prefix="side", **options)
+    first = study.again(main, pair, task).arms["backprop"]
+    assert study.again(main, pair, task).arms["backprop"] is first
+    assert study.again(side, pair, task).arms["backprop"] is not first
+    names = [m["arm"] for m in study._record()["metrics"] if m["arm"].endswith("epochs")]
+    assert names == ["backprop, 2 epochs", "side: backprop, 2 epochs"]
+    unnamed = Comparison(main.budget, dict(side.arms))
+    with pytest.raises(ContractError, match="give one comparison a prefix"):
+        study.again(unnamed, pair, task)
+
+
+def test_a_score_that_is_no_accuracy_is_called_what_it_is(study, task):
+    measure = {"measure": "log-likelihood", "unit": "nats"}
+    builds = {"a": arms()["backprop"]}
+    found = study.side(builds, task, 1, 64, [1e-3, 1e-2, 1e-1], "text", **measure)
+    study.again(found, builds, task)
+    kept = [(m["arm"], m["name"], m["unit"]) for m in study._record()["metrics"]]
+    assert kept == [
+        ("text: a", "log-likelihood", "nats"),
+        ("text: a, 2 epochs", "log-likelihood", "nats"),
+    ]
+
+
+def test_the_interval_of_a_fraction_ends_where_fractions_do(study):
+    study.metric("a", "test accuracy", [0.9, 1.0, 1.0], "fraction")
+    study.metric("a", "gain", [0.9, 1.0, 1.0], "nats")
+    fraction, free = (m["interval"][1] for m in study._record()["metrics"])
+    assert fraction == 1.0 < free
 
 
 def test_a_claim_that_the_catalogue_does_not_know_is_refused(study):

@@ -270,6 +270,13 @@ def test_a_rule_with_a_stray_parameter_is_refused_before_training(digits):
         fit(rule, digits, 1, 64)
 
 
+def test_an_attribute_that_hides_a_method_is_named_before_training(digits):
+    rule = make()
+    rule.rows = 5
+    with pytest.raises(ContractError, match="sets `self.rows`, which hides the method"):
+        fit(rule, digits, 1, 64)
+
+
 def test_a_rule_without_units_or_without_trainable_parameters_is_refused(digits):
     empty = Backprop(mlp([64]), adam(3e-3))
     with pytest.raises(ContractError, match="Backprop has no unit: a network needs one"):

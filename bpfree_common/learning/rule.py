@@ -22,6 +22,9 @@ from bpfree_common.errors import ContractError
 from bpfree_common.learning.batches import Execution, Executions, step_seed
 from bpfree_common.learning.optim import Recipe
 
+#: What the laboratory calls, and an attribute of the same name would hide.
+_METHODS = ("credit", "predict", "forward", "objective", "score", "rows", "step", "clone")
+
 
 class LearningRule(L.LightningModule):
     """Base class of every rule. Subclasses write `credit` and `predict`.
@@ -114,6 +117,12 @@ class LearningRule(L.LightningModule):
             raise ContractError(
                 f"{type(self).__name__} has no unit: a network needs one layer or more"
             )
+        for name in _METHODS:
+            if not callable(getattr(self, name)):
+                raise ContractError(
+                    f"{type(self).__name__} sets `self.{name}`, which hides the method "
+                    f"{name}() of every rule: give the attribute another name"
+                )
         owned = [p for unit in self.units for p in unit.parameters()]
         if len({id(p) for p in owned}) != len(owned):
             raise ContractError("two units share a parameter: give it to one of them")

@@ -5,6 +5,7 @@ hooks of a trainer. Beside each ratio stands how well it is known, and its floor
 rule's own matrix products and its optimiser would take alone, which no code can beat.
 """
 
+import inspect
 import statistics
 import time
 from collections.abc import Callable
@@ -94,7 +95,7 @@ class _Timed:
         self.period = rule.period
         self.products: list[tuple] = []
         train(self.rule, [batch] * self.period, _Replays(self.products))
-        self.rule.load_state_dict(rule.state_dict())
+        _restore(self.rule, rule)
         for optimizer in self.rule.trainer.optimizers:
             optimizer.register_step_pre_hook(_rest)
         self.bare = [_bare(o) for o in self.rule.trainer.optimizers]
@@ -144,6 +145,18 @@ class _Replays(Observer):
         return Meter(rule.units, replays=self.products).step()
 
 
+@torch.no_grad()
+def _restore(copy: LearningRule, rule: LearningRule) -> None:
+    """Give the copy the rule's parameters and buffers, those that no file keeps too."""
+    for own, original in (
+        (copy.named_parameters(), dict(rule.named_parameters())),
+        (copy.named_buffers(), dict(rule.named_buffers())),
+    ):
+        for name, tensor in own:
+            if tensor.layout == torch.strided:  # graphs are shared
+                tensor.copy_(original[name])
+
+
 def _bare(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """An optimiser of the same kind over the same sizes, at rate zero, without hooks."""
     groups = []
@@ -153,7 +166,10 @@ def _bare(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
         for p in parameters:
             p.grad = torch.ones_like(p)
         groups.append(options | {"params": parameters, "lr": 0.0})
-    return type(optimizer)(groups, **optimizer.defaults)
+    # AdamW's defaults hold an argument of Adam's, which its constructor does not take
+    known = inspect.signature(type(optimizer)).parameters
+    options = {k: v for k, v in optimizer.defaults.items() if k in known}
+    return type(optimizer)(groups, **options)
 
 
 def _rest(optimizer, *_) -> None:

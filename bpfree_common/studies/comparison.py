@@ -14,10 +14,21 @@ from bpfree_common.studies.tuning import Budget, Tuned
 
 @dataclass
 class Comparison:
-    """Arms trained on the same data, budget and seeds, each with its own best setting."""
+    """Arms trained on the same data, budget and seeds, each with its own best setting.
+
+    measure, unit: what a rule's `score` is, for the record. prefix: of the arms' names
+    there.
+    """
 
     budget: Budget
     arms: dict[str, Tuned] = field(default_factory=dict)
+    measure: str = "test accuracy"
+    unit: str = "fraction"
+    prefix: str = ""
+
+    def name(self, arm: str) -> str:
+        """How an arm is called in the record."""
+        return f"{self.prefix}: {arm}" if self.prefix else arm
 
     @property
     def runs(self) -> dict[str, list[training.Run]]:
@@ -33,8 +44,12 @@ class Comparison:
         return self.arms[arm].runs[seed].rule
 
     def estimate(self, arm: str) -> Estimate:
-        """The mean test metric of an arm with its 95 % interval over seeds."""
-        return statistics.estimate(self.test(arm))
+        """The mean test metric of an arm with its 95 % interval over seeds.
+
+        Of fractions the interval ends at 0 and 1.
+        """
+        found = statistics.estimate(self.test(arm))
+        return found.within(0.0, 1.0) if self.unit == "fraction" else found
 
     def difference(self, arm: str, other: str) -> Estimate:
         """How much higher `arm` tests than `other`, paired by seed, with its interval."""

@@ -34,6 +34,12 @@ class Estimate:
         ends = (format(end * scale, form) for end in (self.low, self.high))
         return f"{mean} ({' to '.join(ends)})"
 
+    def within(self, least: float, most: float) -> "Estimate":
+        """The part of the interval that can be: t intervals know no bounds."""
+        if self.low is None or not least <= self.mean <= most:
+            return self
+        return Estimate(self.mean, max(self.low, least), min(self.high, most), self.n)
+
     def __str__(self) -> str:
         return self.text(digits=3)
 

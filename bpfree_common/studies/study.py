@@ -8,6 +8,7 @@ findings and claims, and writes the record as its last act.
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -87,6 +88,7 @@ class Study(Measurements):
         self._why: dict[str, str] = {}
         self._tuning: dict[str, tuning.Tuned] = {}
         self._curves: dict[str, list] = {}
+        self._longer: dict[str, tuple[tuning.Tuned, tuning.Tuned]] = {}
 
     # --- the first screen ------------------------------------------------------------
 
@@ -157,19 +159,15 @@ class Study(Measurements):
         (what a practitioner would take) and `frozen` (the rule's own network with hidden
         layers as drawn), unless `without` gives a reason why one cannot exist.
         grid: rates or settings for every arm; grids: instead of it, by arm; the paper's
-        own rate belongs among the rule's. options: see `budget`.
+        own rate belongs among the rule's. options: see `budget`; and `measure` and
+        `unit` of what the rules score, if that is no accuracy.
         """
         needed = {self.slug, BASELINE, TEXTBOOK, FROZEN} - set(without or {})
         if missing := sorted(needed - set(arms)):
             raise ContractError(
                 f"compare needs the arm {missing[0]!r}, or a reason in `without`"
             )
-        comparison = Comparison(self.budget(epochs, batch_size, **options))
-        for arm, build in arms.items():
-            chosen = (grids or {}).get(arm, grid)
-            comparison.arms[arm] = self._tune(arm, build, task, comparison.budget, chosen)
-            self.metric(arm, "test accuracy", comparison.test(arm), "fraction")
-        return comparison
+        return self._compared(arms, task, epochs, batch_size, grid, grids, **options)
 
     def tune(
         self,
@@ -192,41 +190,57 @@ class Study(Measurements):
     def side(self, arms: dict[str, tuning.Build], task: Data, epochs: int,
              batch_size: int, grid: list[float | dict], prefix: str,
              grids: dict | None = None, **options) -> Comparison:  # fmt: skip
-        """A comparison of any arms, named ``prefix: arm`` in the record."""
-        comparison = Comparison(self.budget(epochs, batch_size, **options))
+        """A comparison of any arms, named ``prefix: arm`` in the record.
+
+        options: as of `compare`.
+        """
+        return self._compared(
+            arms, task, epochs, batch_size, grid, grids, prefix=prefix, **options
+        )
+
+    def _compared(self, arms, task, epochs, batch_size, grid, grids, prefix="",
+                  measure="test accuracy", unit="fraction", **options):  # fmt: skip
+        budget = self.budget(epochs, batch_size, **options)
+        comparison = Comparison(budget, {}, measure, unit, prefix)
         for arm, build in arms.items():
-            chosen = (grids or {}).get(arm, grid)
-            name = f"{prefix}: {arm}"
-            tuned = self._tune(name, build, task, comparison.budget, chosen)
-            comparison.arms[arm] = tuned
-            self.metric(name, "test accuracy", comparison.test(arm), "fraction")
+            chosen, name = (grids or {}).get(arm, grid), comparison.name(arm)
+            comparison.arms[arm] = self._tune(name, build, task, budget, chosen)
+            self.metric(name, measure, comparison.test(arm), unit)
         return comparison
 
     def again(self, comparison: Comparison, builds: dict[str, tuning.Build], task: Data,
               times: float = 2.0) -> Comparison:  # fmt: skip
         """The arms of `builds` with their chosen settings after `times` the epochs.
 
-        For the check that a failure stands when the budget is doubled.
+        For the check that a failure stands when the budget is doubled. They are called
+        as in `comparison`, with the number of epochs.
         """
         old = comparison.budget
         epochs = round(old.epochs * times)
         budget = self.budget(epochs, old.batch_size, cool=old.cool, seeds=old.seeds)
-        longer = Comparison(budget)
+        longer = Comparison(
+            budget, {}, comparison.measure, comparison.unit, comparison.prefix
+        )
         for arm, build in builds.items():
-            name = f"{arm}, {epochs} epochs"
-            chosen = comparison.arms[arm].chosen
-            runs = [
-                training.train(
-                    name, build, chosen, task.to(training.device()), seed, epochs,
-                    old.batch_size, cool=old.cool, test=True,
-                )
-                for seed in old.seeds
-            ]  # fmt: skip
+            name = f"{comparison.name(arm)}, {epochs} epochs"
             tuned = comparison.arms[arm]
-            longer.arms[arm] = tuning.Tuned(
-                name, tuned.tried, chosen, tuned.at_edge, runs, tuned.fixed
-            )
-            self.metric(name, "test accuracy", longer.test(arm), "fraction")
+            source, again = self._longer.get(name, (tuned, None))
+            if source is not tuned:
+                raise ContractError(
+                    f"two arms would be called {name!r}: give one comparison a prefix"
+                )
+            if again is None:
+                runs = [
+                    training.train(
+                        name, build, tuned.chosen, task.to(training.device()), seed,
+                        epochs, old.batch_size, cool=old.cool, test=True,
+                    )
+                    for seed in old.seeds
+                ]  # fmt: skip
+                again = replace(tuned, arm=name, runs=runs)
+                self._longer[name] = tuned, again
+                self.metric(name, longer.measure, [run.test for run in runs], longer.unit)
+            longer.arms[arm] = again
         return longer
 
     def _tune(self, arm, build, task, budget, grid) -> tuning.Tuned:
@@ -268,8 +282,12 @@ class Study(Measurements):
     # --- numbers ---------------------------------------------------------------------
 
     def metric(self, arm: str, name: str, values, unit: str) -> None:
-        """Put a measured number, one per seed, into the record, with its interval."""
+        """Put a measured number, one per seed, into the record, with its interval.
+
+        Of a fraction the interval ends at 0 and 1.
+        """
         found = statistics.estimate(values)
+        found = found.within(0.0, 1.0) if unit == "fraction" else found
         values = [float(v) for v in np.atleast_1d(values)]
         std = float(np.std(values, ddof=1)) if len(values) > 1 else None
         interval = None if found.low is None else [found.low, found.high]
