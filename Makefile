@@ -18,6 +18,8 @@ BUILD := $(or $(TORCH),$(KEPT))
 RUN   := $(PY) -m bpfree_common run --profile $(PROFILE) --jobs $(JOBS)
 INDEX := $(if $(BUILD),--extra-index-url https://download.pytorch.org/whl/$(BUILD))
 
+FIRST := reports/standard/overview/overview.ipynb
+
 .DEFAULT_GOAL := help
 .PHONY: help env reports figures test lint unit notebooks lab data check readme site bench lock clean
 
@@ -60,8 +62,10 @@ $(READY): requirements.lock pyproject.toml
 reports: $(READY) ## Run every stale notebook into reports/ (PROFILE=standard, M=forward_forward)
 	@$(RUN) $(M)
 
-figures: $(READY) ## Bring all figures up to date, as PNG and SVG, in reports/figures/
-	@$(RUN) --figures $(M)
+figures: $(READY) ## Put all figures into reports/figures/ (PROFILE=standard: of committed reports)
+	@# quick reports are brought up to date first; no other profile is run for its figures
+	@$(if $(filter quick,$(PROFILE)),$(RUN) --figures $(M),\
+	  $(PY) -m bpfree_common figures --profile $(PROFILE) $(M))
 
 test: lint unit notebooks ## Run all tests: lint, units, quick notebooks, and nbval, which repeats them
 
@@ -83,8 +87,10 @@ notebooks: $(READY)
 	$(PY) -m bpfree_common compare --records reports/quick reports/again/quick
 	rm -rf reports/again
 
-lab: $(READY) ## Open the notebooks in JupyterLab (in a container as root too)
-	$(PY) -m jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
+lab: $(READY) ## Open the overview in JupyterLab, and from there reports and notebooks
+	@# in a container as root too
+	$(PY) -m jupyter lab --ServerApp.root_dir=. $(if $(filter 0,$(shell id -u)),--allow-root) \
+	  --LabApp.default_url=/lab/tree/$(FIRST)
 
 data: $(READY) ## Download and verify all data sets (M="mnist cora" chooses)
 	@$(PY) -m bpfree_common data $(M)
@@ -103,7 +109,7 @@ bench: $(READY) ## Measure the laboratory's own cost and the rules' step times
 
 lock: ## Pin the newest versions that pyproject.toml allows into requirements.lock
 	$(PYTHON) -m venv $(ENV)-lock
-	$(ENV)-lock/bin/python -m pip install --quiet $(INDEX) '.[dev,site]'
+	$(ENV)-lock/bin/python -m pip install --quiet $(INDEX) '.[lab,dev,site]'
 	echo "# Every package of the environment, pinned. Made by 'make lock' from pyproject.toml." > requirements.lock
 	$(ENV)-lock/bin/python -m pip freeze --exclude bpfree-common | sed 's/+[a-z0-9]*$$//' >> requirements.lock
 	rm -rf $(ENV)-lock build

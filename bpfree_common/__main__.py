@@ -102,7 +102,8 @@ def check(options) -> int:
     reports, code = _reports(options), 0
     for slug in _slugs(options):
         entry = catalogue.get(slug)
-        if not entry.has(options.profile):
+        asked = options.slugs and options.profile == "quick"  # which every notebook has
+        if not (asked or entry.has(options.profile)):
             if options.slugs:
                 print(f"{slug}: has no {options.profile} profile")
                 code = code or 2
@@ -119,7 +120,7 @@ def confirm(options) -> int:
     """Confirm reports that an older commit made; 1 if one could not be confirmed."""
     from bpfree_common.records import confirmation
 
-    entries = [catalogue.get(s) for s in options.slugs or catalogue.load()]
+    entries = [catalogue.get(s) for s in _named(options.slugs) or catalogue.load()]
     made = [e for e in entries if e.has("standard") and not (e.reads_records or e.own)]
     slugs = [entry.slug for entry in made]
     found = confirmation.confirm(
@@ -186,15 +187,36 @@ def site(options) -> int:
     return 0
 
 
+def figures(options) -> int:
+    """Write the figures of reports as they are to files; nothing is executed."""
+    from bpfree_common.publishing import figures as pictures
+
+    reports, slugs = _reports(options), _slugs(options)
+    count = pictures.collect(slugs, options.profile, reports)
+    if not count:
+        raise ReportError(
+            f"no {options.profile} report has figures in {reports}: run it first"
+        )
+    print(f"{count} figure files in {reports / 'figures' / options.profile}")
+    return 0
+
+
 def papers(options) -> int:
     """List the notebooks of the collection; with --json for other programs."""
     entries = catalogue.load().values()
     if options.json:
         print(json.dumps([_listed(entry) for entry in entries], indent=1))
         return 0
+    told = set()
     for entry in entries:
         profiles = ", ".join(entry.runs_at) if entry.is_paper else ""
-        print(f"{entry.slug:28} {entry.title}{f' [{profiles}]' if profiles else ''}")
+        about = f"{entry.title}{f' [{profiles}]' if profiles else ''}"
+        if entry.of:
+            count = len(catalogue.jobs(entry.of))
+            about = f"{entry.title.rpartition(':')[0]} ({count} jobs)"
+        if (name := entry.of or entry.slug) not in told:
+            print(f"{name:28} {about}")
+        told.add(name)
     return 0
 
 
@@ -203,7 +225,8 @@ def _listed(entry: catalogue.Entry) -> dict:
     shown = {name: getattr(entry, name) for name in ("slug", "title", "short", "family")}
     return shown | {
         "profiles": entry.runs_at,
-        "reads_records": entry.reads_records,
+        "reads_records": bool(entry.reads_records),
+        "builds_on": entry.builds_on,
         "notebook": entry.path.relative_to(paths.NOTEBOOKS).as_posix(),
     }
 
@@ -280,6 +303,11 @@ def _parser() -> argparse.ArgumentParser:
     words = "OWNER/NAME on GitHub: badges open the papers in Colab"
     one.add_argument("--repository", default="", help=words)
     one.set_defaults(command=site)
+    one = commands.add_parser("figures", help="write the figures of reports to files")
+    one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")
+    one.add_argument("--profile", default="standard", choices=catalogue.PROFILES)
+    one.add_argument("--reports", type=_folder, help="folder of reports")
+    one.set_defaults(command=figures)
     one = commands.add_parser("list", help="list the notebooks")
     one.add_argument("--json", action="store_true", help="for other programs")
     one.set_defaults(command=papers)
@@ -348,8 +376,19 @@ def _assignment(text: str) -> tuple[str, object]:
 
 
 def _slugs(options) -> list[str]:
-    """The notebooks asked for; all by default. Unknown names raise CatalogueError."""
-    return [catalogue.get(slug).slug for slug in options.slugs or catalogue.load()]
+    """The notebooks asked for; all by default. Unknown names raise CatalogueError.
+
+    Jobs that quick leaves out run there only if they are asked for.
+    """
+    if options.slugs:
+        return [catalogue.get(slug).slug for slug in _named(options.slugs)]
+    quick = options.profile == "quick"
+    return [s for s, entry in catalogue.load().items() if entry.quick or not quick]
+
+
+def _named(names: list[str]) -> list[str]:
+    """The slugs that some names stand for: an entry with jobs is all of them."""
+    return [slug for name in names for slug in catalogue.jobs(name) or [name]]
 
 
 def _reports(options) -> Path:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -48,6 +49,13 @@ def test_the_list_for_programs_is_that_of_the_catalogue(capsys):
     assert rows["overview"]["profiles"] == list(catalogue.PROFILES)
 
 
+def test_the_list_for_readers_has_a_line_for_each_notebook_and_counts_its_jobs(capsys):
+    assert main(["list"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    entries = catalogue.load().values()
+    assert names == list(dict.fromkeys(entry.of or entry.slug for entry in entries))
+
+
 def test_the_list_for_programs_does_not_depend_on_reports(tmp_path, monkeypatch, capsys):
     lists = []
     for folder in ("none", "some"):
@@ -69,10 +77,11 @@ def test_the_parameters_of_a_notebook_are_listed_with_values_ranges_and_meaning(
         assert line.endswith(f"{parameter.limits}  | {parameter.help}")
 
 
-def test_the_parameters_of_a_profile_are_its_values(capsys):
-    assert main(["parameters", "championship", "--profile", "standard"]) == 0
+@pytest.mark.parametrize("slug", ["forward_forward", "contest_dense-pepita"])
+def test_the_parameters_of_a_profile_are_its_values(slug, capsys):
+    assert main(["parameters", slug, "--profile", "standard"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    changed = catalogue.get("championship").changes("standard")
+    changed = catalogue.get(slug).changes("standard")
     assert changed
     for name, value in changed.items():
         assert any(line.startswith(f"{name}={value} ") for line in lines)
@@ -87,6 +96,27 @@ def test_help_after_a_notebook_shows_its_parameters(capsys):
     assert "\nparameters of" not in capsys.readouterr().out
     assert stopped("run", "templat", "--help") == 2
     assert "did you mean template?" in capsys.readouterr().err
+
+
+def test_the_figures_of_a_report_are_written_as_they_are_without_a_run(tmp_path, capsys):
+    slug = "forward_forward"
+    report = tmp_path / "standard" / slug
+    shutil.copytree(catalogue.paths.PROJECT / "reports/standard" / slug, report)
+    before = {path: path.read_bytes() for path in report.iterdir() if path.is_file()}
+    assert main(["figures", slug, "--reports", str(tmp_path)]) == 0
+    names = [
+        f["name"] for f in json.loads((report / "record.json").read_text())["figures"]
+    ]
+    written = sorted((tmp_path / "figures" / "standard" / slug).iterdir())
+    assert [path.stem for path in written] == sorted(names)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+    assert f"{len(names)} figure files" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_no_report_has_no_figures_and_says_so(tmp_path, capsys):
+    assert main(["figures", "forward_forward", "--reports", str(tmp_path)]) == 2
+    assert "no standard report has figures" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ def repeat(project, *arguments: str) -> subprocess.CompletedProcess:
     again = project.root / "again"
     return subprocess.run(
         [*command, "--again", again, project.reports / "quick"],
-        env=project.environment() | {"BPFREE_PROFILE": "quick"},
+        env=project.environment(),
         cwd=project.root,
         capture_output=True,
         text=True,

@@ -136,3 +136,14 @@ def test_the_site_has_badges_only_where_the_repository_is_named(checkout):
     checkout.make("site", "REPOSITORY=owner/name")
     (named,) = checkout.calls("bpfree_common site")
     assert named == f"{plain} --repository owner/name"
+
+
+def test_jupyterlab_opens_at_a_committed_page_within_reach_of_reports_and_notebooks(
+    checkout,
+):
+    checkout.make("env")
+    checkout.make("lab")
+    (call,) = [line for line in checkout.log.read_text().splitlines() if "lab" in line]
+    assert "--ServerApp.root_dir=." in call
+    page = call.partition("default_url=/lab/tree/")[2].split()[0]
+    assert (paths.PROJECT / page).is_file()

@@ -170,6 +170,7 @@ def page_of(tmp_path, *cells: dict, known=("pepita",)) -> str:
         ("../forward_only/pepita.ipynb", "[it](pepita.ipynb)"),
         ("../pepita/pepita.ipynb", "[it](pepita.ipynb)"),
         ("../../../notebooks/template.ipynb", "it"),
+        ("../group-pepita/group-pepita.ipynb", "it"),
         ("https://example.org/pepita.ipynb", "[it](https://example.org/pepita.ipynb)"),
     ],
 )

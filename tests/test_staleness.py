@@ -270,6 +270,14 @@ def test_a_damaged_record_stops_its_own_notebook_only(project):
     assert check(project) == {"one": "up to date", "two": "up to date"}
 
 
+def test_a_folder_without_a_record_is_no_report_and_is_filled(project):
+    project.add("tiny")
+    (project.reports / "quick" / "tiny").mkdir(parents=True)
+    assert "its record is missing" in check(project)["tiny"]
+    assert project.run().returncode == 0
+    assert check(project)["tiny"] == "up to date"
+
+
 def test_a_report_of_more_threads_is_told(project):
     path = project.add("one", "environment = {'threads': 2}")
     content = json.loads(path.read_text())
@@ -427,6 +435,21 @@ def test_a_change_that_quick_ran_and_that_changes_nothing_is_confirmed(repositor
     assert repository.check().startswith("paper: changed: laboratory")
     repository.commit(TOY)
     assert repository.check() == "paper: up to date"
+
+
+def test_a_job_that_the_older_commit_does_not_know_stops_no_confirmation(repository):
+    entries = repository.root / "notebooks" / "papers.yaml"
+    before = entries.read_text()
+    late = "late: {title: l, short: l, family: forward_only, notebook: paper, "
+    late += "profiles: {standard: {}}, jobs: {a: {word: b}}}\n"
+    entries.write_text(before + late)
+    repository.commit(TOY.replace("x + N", "N + x"))
+    paper, job = repository.confirm().splitlines()
+    assert paper == "paper: confirmed"
+    assert job.startswith("late-a: not confirmed: ")
+    assert job.endswith("itself does not call this report up to date")
+    entries.write_text(before)
+    repository.commit(TOY)
 
 
 def test_a_change_that_changes_quick_is_not_confirmed(repository):

@@ -134,7 +134,8 @@ def test_the_plain_rule_is_local_too(paper):
     audit(build, small_batch(), depths=(2, 4)).expect(**LOCAL, forward=1.0)
 
 
-def test_map_means_are_local(paper):
+@pytest.mark.parametrize("rule", ["TargetProjection", "MapMeans"])
+def test_convolutions_are_taught_locally(paper, rule):
     def build(n):
         convs = [
             nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Tanh()) for _ in range(n - 1)
@@ -142,11 +143,11 @@ def test_map_means_are_local(paper):
         units = nn.ModuleList([*convs, nn.Sequential(nn.Linear(128, 3))])
         joints = [nn.Identity() for _ in convs] + [nn.Flatten()]
         options = {"joints": nn.ModuleList(joints)}
-        return paper.MapMeans(units, sgd(0.1), (8, 4, 4), **options)
+        return getattr(paper, rule)(units, sgd(0.1), (8, 4, 4), **options)
 
     images = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
-    found = audit(build, (images, torch.tensor([0, 1])), depth=3, depths=(2, 3))
-    found.expect(**LOCAL, forward=1.0)
+    found = audit(build, (images, torch.tensor([0, 1])), depth=3, depths=(2, 4, 8))
+    found.expect(**LOCAL, live_memory="flat", forward=1.0)
 
 
 def test_a_rule_that_peeks_at_the_prediction_is_caught(paper):

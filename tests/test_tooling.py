@@ -68,13 +68,30 @@ def test_the_hooks_lint_and_format_notebooks_as_make_lint_does(dirty):
 
 def test_the_workflow_calls_the_test_command_and_keeps_failed_notebooks():
     text = (ROOT / ".github" / "workflows" / "test.yml").read_text()
-    (job,) = yaml.safe_load(text)["jobs"].values()
-    steps = job["steps"]
+    steps = yaml.safe_load(text)["jobs"]["test"]["steps"]
     (command,) = [step["run"] for step in steps if "run" in step]
     assert command.split()[:2] == ["make", "test"]
     (keep,) = [step for step in steps if "upload-artifact" in step.get("uses", "")]
     assert keep["if"] == "failure()"
     assert keep["with"]["path"] == "reports/failed"
+
+
+def test_the_workflow_publishes_the_site_that_make_builds_once_tests_have_passed():
+    job = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())["jobs"][
+        "site"
+    ]
+    assert job["needs"] == "test"
+    assert job["if"] == "github.ref == 'refs/heads/main'"
+    assert job["permissions"] == {
+        "contents": "read",
+        "pages": "write",
+        "id-token": "write",
+    }
+    (command,) = [step["run"] for step in job["steps"] if "run" in step]
+    assert command.split()[:2] == ["make", "site"]
+    (upload,) = [s for s in job["steps"] if "pages-artifact" in s.get("uses", "")]
+    assert Path(upload["with"]["path"]) == paths.reports().relative_to(ROOT) / "site"
+    assert any("deploy-pages" in step.get("uses", "") for step in job["steps"])
 
 
 def test_a_failed_notebook_is_kept_where_the_workflow_looks(project):

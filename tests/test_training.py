@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lightning.fabric.utilities import registry
 from lightning.pytorch.callbacks import Callback
 
 from bpfree_common import Backprop, adam, fit, knn_graph, load_data, lr_grid, mlp, sgd
@@ -261,6 +262,14 @@ def test_a_hook_before_optimiser_steps_is_called_for_each_and_changes_nothing(di
     for rule in (heard, own):
         assert torch.equal(weights(plain), weights(rule))
         assert rule.global_step == plain.global_step
+
+
+def test_packages_are_asked_for_callbacks_once(digits, monkeypatch):
+    asked = []
+    monkeypatch.setattr(registry, "entry_points", lambda group: asked.append(group) or [])
+    for _ in range(3):
+        fit(make(), digits, 1, 64)
+    assert asked == ["lightning.pytorch.callbacks_factory"]
 
 
 def test_a_rule_with_a_stray_parameter_is_refused_before_training(digits):

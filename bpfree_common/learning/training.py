@@ -1,5 +1,6 @@
 """Training a rule: a silent Lightning trainer, resumable runs, evaluation."""
 
+import functools
 import logging
 import os
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.fabric.utilities import registry
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 
@@ -54,6 +56,7 @@ class _Watch(Callback):
 
     def on_train_start(self, trainer, rule: LearningRule) -> None:
         """Alignment at initialisation is the row of epoch 0."""
+        progress.report(self.stage, rule.current_epoch, trainer.max_epochs)
         if self.batch is not None and not rule.history:
             rule.history.append({"epoch": 0, "alignment": alignment(rule, self.batch)})
 
@@ -94,6 +97,17 @@ def silence() -> None:
     warnings.filterwarnings("ignore", module="lightning.*")
     warnings.filterwarnings("ignore", message=".*Sparse CSR.*")
     warnings.filterwarnings("ignore", message=".*IProgress.*")
+    _ask_packages_once()
+
+
+def _ask_packages_once() -> None:
+    """Remember which installed packages bring callbacks.
+
+    Lightning reads the metadata of all of them for every trainer, which takes as long
+    as forty steps of a small network; they do not change while a process runs.
+    """
+    if not hasattr(registry.entry_points, "cache_info"):
+        registry.entry_points = functools.cache(registry.entry_points)
 
 
 def trainer(epochs: int, **options) -> L.Trainer:

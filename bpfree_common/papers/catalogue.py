@@ -5,9 +5,12 @@ collection itself (overview, template) have no family and stand beside the catal
 
 A user's own notebooks lie in `notebooks/my/`, which git ignores, with a catalogue of
 their own there. They run as papers do, and may build on papers, but are none.
+
+An entry with `jobs` stands for several runs of one notebook, each with parameters of its
+own: every job is an entry by itself, `entry-job`, with a report, a record and a state.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -44,6 +47,11 @@ class Entry:
     text of each; `declared_claims` holds the rest. headline: the paper's own numbers, a
     row each; `unverified: true` marks one that nobody here could read at its source.
     own: it is a user's own notebook, in the folder `OWN`.
+
+    notebook: the name of its file, if not the slug. reads_records: it is a page that
+    shows records: those of all papers (true), or of the jobs of the entries named.
+    job: what a job changes of the parameters, in every profile; of: the entry whose job
+    it is; quick: whether a quick report is made of it unless it is asked for.
     """
 
     slug: str
@@ -62,14 +70,18 @@ class Entry:
     compare_with: list[str] = field(default_factory=list)
     profiles: dict[str, dict] = field(default_factory=dict)
     control: str = "frozen"
-    reads_records: bool = False
+    reads_records: bool | list[str] = False
+    notebook: str = ""
+    job: dict = field(default_factory=dict, init=False)
+    of: str = field(default="", init=False)
+    quick: bool = field(default=True, init=False)
     own: bool = field(default=False, init=False)
 
     @property
     def path(self) -> Path:
         """The notebook's file."""
         folder = OWN if self.own else self.family or ""
-        return paths.NOTEBOOKS / folder / f"{self.slug}.ipynb"
+        return paths.NOTEBOOKS / folder / f"{self.notebook or self.slug}.ipynb"
 
     @property
     def declared_claims(self) -> dict[str, ClaimEntry]:
@@ -90,12 +102,14 @@ class Entry:
 
     @property
     def is_paper(self) -> bool:
-        """Whether this is a paper's notebook: no page of the collection, not a user's."""
-        return self.family is not None and not self.own
+        """Whether this is a paper's notebook: no page or job, not a user's own."""
+        return self.family is not None and not (self.own or self.of)
 
     def has(self, profile: str) -> bool:
         """Whether a report at `profile` is expected of this notebook."""
-        return profile == "quick" or self.reads_records or profile in self.profiles
+        if profile == "quick":
+            return self.quick
+        return bool(self.reads_records) or profile in self.profiles
 
     @property
     def runs_at(self) -> list[str]:
@@ -103,9 +117,18 @@ class Entry:
         return [profile for profile in PROFILES if self.has(profile)]
 
     def declared(self) -> dict[str, parameters.Parameter]:
-        """The parameters that the notebook declares."""
+        """The parameters that the notebook declares.
+
+        A word that a job sets is one of its choices, listed in the notebook or not: a
+        further job leaves the notebook, and so the reports of all other jobs, alone.
+        """
         text = notebook.parameters_source(self.path)
-        return parameters.parse(text, f"{self.path.name}, parameters cell")
+        found = parameters.parse(text, f"{self.path.name}, parameters cell")
+        for name, value in self.job.items():
+            known = found[name].choices if name in found else None
+            if known is not None and isinstance(value, str) and value not in known:
+                found[name] = replace(found[name], choices=(*known, value))
+        return found
 
     def resolve(self, profile: str, overrides: dict | None = None) -> dict:
         """Parameter values of a profile: defaults, then profile, then `overrides`."""
@@ -113,7 +136,7 @@ class Entry:
         return parameters.resolve(self.declared(), changed)
 
     def changes(self, profile: str) -> dict:
-        """What `profile` changes; quick changes nothing, by definition.
+        """What `profile` changes; quick changes nothing but what makes a job this job.
 
         A page that shows records gets the profile itself; other pages without an entry
         for the profile change nothing.
@@ -125,11 +148,11 @@ class Entry:
         if self.reads_records:
             return {"profile": profile}
         if profile == "quick" or not (self.is_paper or profile in self.profiles):
-            return {}
+            return dict(self.job)
         if profile not in self.profiles:
             file = _file(self.own)
             raise CatalogueError(f"{self.slug} has no {profile!r} profile in {file}")
-        return self.profiles[profile]
+        return self.profiles[profile] | self.job
 
 
 def load(path: Path | None = None) -> dict[str, Entry]:
@@ -185,7 +208,13 @@ def _load(path: Path, mtime: int, size: int, own: bool) -> dict[str, Entry]:
         raise CatalogueError(
             f"{path.name} holds a {type(raw).__name__}, not one entry per notebook"
         )
-    return {slug: _entry(slug, fields, own) for slug, fields in raw.items()}
+    found = {}
+    for slug, fields in raw.items():
+        for entry in _entries(slug, fields, own):
+            if entry.slug in found:
+                raise CatalogueError(f"{_file(own)}: {entry.slug!r} stands here twice")
+            found[entry.slug] = entry
+    return found
 
 
 class _OnceLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -205,13 +234,31 @@ class _OnceLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         return super().construct_mapping(node, deep)
 
 
+def jobs(name: str) -> list[str]:
+    """The slugs of all jobs of the entry `name`, in the order of the file."""
+    return [entry.slug for entry in load().values() if entry.of == name]
+
+
+def read_by(page: Entry) -> list[str]:
+    """The slugs whose records a page shows: all papers, or the jobs of some entries."""
+    if isinstance(page.reads_records, list):
+        if lacking := [name for name in page.reads_records if not jobs(name)]:
+            where = f"{_file(page.own)}, {page.slug}"
+            raise CatalogueError(f"{where}: there are no jobs of {lacking[0]!r} to read")
+        return [slug for name in page.reads_records for slug in jobs(name)]
+    return [e.slug for e in load().values() if e.is_paper] if page.reads_records else []
+
+
 def get(slug: str) -> Entry:
     """The entry of `slug`. Raises CatalogueError naming the nearest slugs."""
     entries = load()
     if slug in entries:
         return entries[slug]
+    if found := jobs(slug):
+        raise CatalogueError(f"{slug} stands for {len(found)} jobs: {', '.join(found)}")
+    known = {entry.path for entry in entries.values()}
     for path in paths.NOTEBOOKS.rglob("*.ipynb"):
-        if path.stem == slug:
+        if path.stem == slug and path not in known:
             own = path.parent.name == OWN
             family = "..." if own else path.parent.name
             raise CatalogueError(
@@ -221,11 +268,36 @@ def get(slug: str) -> Entry:
     raise CatalogueError(f"there is no notebook {short(slug)}: {choices(slug, entries)}")
 
 
-def _entry(slug: str, fields: dict, own: bool) -> Entry:
+def _entries(slug: str, fields: dict, own: bool) -> list[Entry]:
+    """The entry of a notebook, or those of its jobs."""
     where = f"{_file(own)}, {slug}"
     if not isinstance(slug, str) or not isinstance(fields, dict):
         raise CatalogueError(f"{where}: write `name_of_the_notebook: {{title: ...}}`")
     _check_types(where, fields)
+    fields = dict(fields)
+    named, quick = fields.pop("jobs", None), fields.pop("quick_jobs", None)
+    if named is None and quick is None:
+        return [_entry(slug, fields, own)]
+    found = []
+    for job, changed in (named or {}).items():
+        if not isinstance(job, str) or not isinstance(changed, dict):
+            raise CatalogueError(
+                f"{where}: write each job as `name: {{parameter: value}}`"
+            )
+        words = {w: f"{fields[w]}: {job}" for w in ("title", "short") if w in fields}
+        words["notebook"] = fields.get("notebook", slug)
+        entry = _entry(f"{slug}-{job}", fields | words, own)
+        object.__setattr__(entry, "job", changed)
+        object.__setattr__(entry, "of", slug)
+        object.__setattr__(entry, "quick", quick is None or job in quick)
+        found.append(entry)
+    if unknown := sorted(set(quick or []) - set(named or {})):
+        raise CatalogueError(f"{where}: quick_jobs names {unknown[0]!r}, which is no job")
+    return found
+
+
+def _entry(slug: str, fields: dict, own: bool) -> Entry:
+    where = f"{_file(own)}, {slug}"
     given = {n: claims.plain(claim) for n, claim in fields.get("claims", {}).items()}
     texts = {name: claims.text(where, name, claim) for name, claim in given.items()}
     try:
@@ -264,9 +336,11 @@ _NONE = type(None)
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("title", "short", "venue", "arxiv", "code", "idea"), (str,)),
     **dict.fromkeys(("authors", "headline", "builds_on", "compare_with"), (list,)),
-    **dict.fromkeys(("claims", "profiles"), (dict,)),
+    **dict.fromkeys(("claims", "profiles", "jobs"), (dict,)),
+    **dict.fromkeys(("notebook",), (str,)),
+    "quick_jobs": (list,),
     "family": (str, _NONE),
     "year": (int, _NONE),
     "control": (str,),
-    "reads_records": (bool,),
+    "reads_records": (bool, list),
 }

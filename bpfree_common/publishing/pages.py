@@ -19,7 +19,7 @@ FOLDER, FIGURES = "papers", "figures"
 
 _OPEN = {"rule", "fast", "parameters", "injected-parameters"}
 _SHORT = 3  #: lines of a call that stays open
-_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:)[^)\s]*?(\w+)\.ipynb\)")
+_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:)[^)\s]*?([\w-]+)\.ipynb\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _DATA = re.compile(r"\(data:image/png;base64,([A-Za-z0-9+/=]+)\)")
 

@@ -40,5 +40,5 @@ def _common(slug: str, parameters: dict, data: list[str], profile: str) -> dict:
         "parameters": notebook.digest(parameters),
         "catalogue": staleness.shown(entry),
         "lock": provenance.packages(),
-        "records": staleness.pages(profile) if entry.reads_records else {},
+        "records": staleness.pages(entry, profile) if entry.reads_records else {},
     }

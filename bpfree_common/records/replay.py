@@ -111,11 +111,18 @@ def reports(commit: str, slugs: list[str], jobs: int, profile: str = "quick") ->
 
 
 def up_to_date(commit: str, slugs: list[str], profile: str, folder: Path) -> set[str]:
-    """Which reports the laboratory of `commit` itself calls up to date."""
+    """Which reports the laboratory of `commit` itself calls up to date.
+
+    A notebook that it does not know yet, or another job of one, has no report there.
+    """
     with checkout(commit) as tree:
+        listed = json.loads(command(tree, "list", "--json").stdout or "[]")
+        known = [slug for slug in slugs if slug in {row["slug"] for row in listed}]
+        if not known:
+            return set()
         options = ("--profile", profile, "--reports", str(folder))
-        said = command(tree, "check", *slugs, *options).stdout.splitlines()
-    return {slug for slug in slugs if f"{slug}: up to date" in said}
+        said = command(tree, "check", *known, *options).stdout.splitlines()
+    return {slug for slug in known if f"{slug}: up to date" in said}
 
 
 # --- comparing --------------------------------------------------------------------------

@@ -49,6 +49,8 @@ def _judged(slug: str, profile: str, reports: Path | None) -> tuple[str, str | N
     from bpfree_common.records import confirmation  # which runs `state` itself
 
     found = record.load(slug, profile, reports)
+    if found is None:
+        return STALE, "its record is missing"
     threads = found["environment"].get("threads", THREADS)
     if threads != THREADS:
         return STALE, f"made with {threads} threads"
@@ -78,7 +80,7 @@ def changes(was: dict, slug: str, profile: str, reports: Path | None = None) -> 
     if was.get("catalogue") != shown(entry):
         words.append("catalogue")
     words += _lock(was["lock"])
-    if entry.reads_records and was.get("records") != pages(profile, reports):
+    if entry.reads_records and was.get("records") != pages(entry, profile, reports):
         words.append("records")
     return words
 
@@ -89,13 +91,14 @@ def shown(entry: catalogue.Entry) -> str:
     return notebook.digest(values | {"claims": entry.written_claims})
 
 
-def pages(profile: str, reports: Path | None = None) -> dict[str, list]:
-    """What a page of records depends on: every paper's whole record and its state."""
+def pages(
+    page: catalogue.Entry, profile: str, reports: Path | None = None
+) -> dict[str, list]:
+    """What a page of records depends on: the records that it reads, whole, and states."""
     found = {}
-    for entry in catalogue.load().values():
-        if entry.is_paper:
-            word, reason = state(entry.slug, profile, reports)
-            found[entry.slug] = [_content(entry.slug, profile, reports), word, reason]
+    for slug in catalogue.read_by(page):
+        word, reason = state(slug, profile, reports)
+        found[slug] = [_content(slug, profile, reports), word, reason]
     return found
 
 

@@ -37,13 +37,18 @@ def repetition(again: str | None, report: Path) -> dict:
     """Environment of a notebook that is run again where its report lies.
 
     Its record and figures go into a folder of their own, made here; as SVG too if the
-    report has them so.
+    report has them so. It is a run of the profile in whose folder the report lies.
     """
     if not again:
         return {}
     Path(again, report.name).mkdir(parents=True, exist_ok=True)
     vector = "1" if any((report / "figures").glob("*.svg")) else ""
-    return {"BPFREE_RUN_DIR": f"{again}/{report.name}", "BPFREE_SVG": vector}
+    return {
+        "BPFREE_RUN_DIR": f"{again}/{report.name}",
+        "BPFREE_PROGRESS": "",  # nobody looks
+        "BPFREE_SVG": vector,
+        "BPFREE_PROFILE": report.parent.name,
+    }
 
 
 if __name__ == "__main__":

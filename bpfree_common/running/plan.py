@@ -70,7 +70,7 @@ def plan(
     found = Plan()
     for slug in dict.fromkeys(slugs):
         entry = catalogue.get(slug)
-        needs_profile = entry.is_paper or entry.own
+        needs_profile = entry.is_paper or entry.own or entry.of
         if needs_profile and profile not in ("quick", *entry.profiles):
             found.absent.append(slug)
             continue

@@ -2,11 +2,13 @@
 
 import base64
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -17,6 +19,8 @@ from bpfree_common.studies import claims, figures, images, statistics
 from bpfree_common.studies.statistics import Estimate
 
 BASELINE, TEXTBOOK = "backprop", "textbook"
+
+COMMITTED = "standard"  #: the profile whose reports come with the collection
 
 #: Verdicts of the page's charts, in order; `partial` is a word of the former standard.
 VERDICTS = (claims.REPRODUCED, claims.BEYOND, "partial", claims.UNDECIDED,
@@ -81,6 +85,24 @@ class Row:
         """A ratio of counted costs to backpropagation's, as text."""
         value = self.record["cost"].get(self.slug, {}).get(name)
         return "-" if value is None else f"{value:.2f}"
+
+
+def available(profile: str) -> str:
+    """The profile itself if it has records, else the committed one, which is told.
+
+    A page that is made for a report does not show another profile's records. Raises
+    ReportError when there are none to show.
+    """
+    if records.load_all(profile):
+        return profile
+    by_hand = "BPFREE_RUN_DIR" not in os.environ
+    if by_hand and records.load_all(COMMITTED):
+        words = f"There are no {profile} records yet: these are the {COMMITTED} ones."
+        display(Markdown(f"*{words} `make reports` makes quick ones.*"))
+        return COMMITTED
+    raise ReportError(
+        f"there is no {profile} record to show: run `make reports PROFILE={profile}`"
+    )
 
 
 def rows(profile: str) -> list[Row]:
