@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from support import (
     assert_caught,
     assert_identities_hold,
@@ -11,12 +12,14 @@ from support import (
     take_steps,
 )
 
-from bpfree_common.former.audit import audit
-from bpfree_common.former.cost import measure
+from bpfree_common.data import Graph
+from bpfree_common.errors import DataCorrupted
+from bpfree_common.learning import adam, gcn, mlp
 from bpfree_common.learning.alignment import compute_credit
-from bpfree_common.learning.baselines import Backprop
-from bpfree_common.learning.networks import mlp
-from bpfree_common.learning.optim import adam
+from bpfree_common.learning.opponents import Backprop
+from bpfree_common.measuring.audit import audit
+from bpfree_common.measuring.cost import measure
+from bpfree_common.papers import catalogue, notebook
 
 SLUG = "dfa_modern_tasks"
 CLOSED_FORM = "the hidden credits equal their closed form"
@@ -78,14 +81,15 @@ def test_a_defect_of_dfa_modern_tasks_is_caught(defect):
 # --- the audit -------------------------------------------------------------------------
 
 
-def audited(build):
-    return audit(build, small_batch(), depths=(2, 4))
+def audited(build, batch=None, depth=4):
+    return audit(build, batch or small_batch(), depth=depth, depths=(2, 4))
+
+
+CLEAN = {"crossings": 0, "locking": "full", "weight_transport": "none", "forward": 1}
 
 
 def test_feedback_from_the_output_is_clean_but_locked(paper):
-    audited(lambda n: paper.build_dense(small_sizes(n - 1), adam(1e-3))).expect(
-        crossings=0, locking="full", weight_transport="none", forward=1, backward=1
-    )
+    audited(lambda n: paper.build_dense(small_sizes(n - 1), adam(1e-3))).expect(**CLEAN)
 
 
 def test_feedback_from_the_read_outs_input_transports_the_read_out_and_no_more(paper):
@@ -98,6 +102,43 @@ def test_feedback_from_the_read_outs_input_transports_the_read_out_and_no_more(p
     transport = torch.tensor(found.transport)
     assert (transport[:-1, -1] > 0).all()  # every hidden unit uses the read-out
     assert (transport[:-1, :-1].triu(1) == 0).all()  # and nothing else above it
+
+
+def text_probe(paper, source):
+    """A Transformer whose null spaces exist: 9 rows of 16 numbers, no gains in norms."""
+
+    def build(n):
+        net, widths = paper.transformer(9, 16, n - 1, 3, "macro", gains=False)
+        return paper.Tokens(net, adam(1e-3), widths, source=source)
+
+    return build
+
+
+def text_batch():
+    tokens = torch.randint(0, 7, (3, 4), generator=torch.Generator().manual_seed(0))
+    return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+
+
+def test_the_transformer_transports_the_read_out_only_with_the_authors_source(paper):
+    found = audited(text_probe(paper, "hidden"), text_batch(), 3)
+    transport = torch.tensor(found.transport)
+    assert (found.crossings, found.weight_transport) == (1, "part")
+    assert (transport[:-1, -1] > 0).all()
+    assert (transport[:-1, :-1].triu(1) == 0).all()
+    audited(text_probe(paper, "output"), text_batch(), 3).expect(**CLEAN)
+
+
+def test_the_graph_network_is_clean_but_locked(paper):
+    draw, chain = torch.Generator().manual_seed(0), torch.arange(5)
+    edges = torch.stack([chain, chain + 1])
+    x = torch.randn(6, 32, generator=draw)
+    graph = Graph(x, torch.cat([edges, edges.flip(0)], 1), torch.arange(6) % 3)
+
+    def build(n):
+        sizes = [32] * n + [3]
+        return paper.Nodes(graph.x, gcn(graph, sizes), adam(1e-3), sizes[1:])
+
+    audited(build, (torch.tensor([1, 4]), torch.tensor([1, 0])), 3).expect(**CLEAN)
 
 
 def test_a_missing_cut_is_caught_by_the_audit():
@@ -132,3 +173,74 @@ def test_a_deep_dense_network_learns(paper):
     before = float(rule.objective(batch).detach())
     take_steps(rule, batch, 50)
     assert float(rule.objective(batch).detach()) < before / 5
+
+
+# --- the paper's networks --------------------------------------------------------------
+
+
+def test_both_grains_of_the_transformer_are_one_network(paper):
+    scores = []
+    for placement in ("macro", "micro"):
+        torch.manual_seed(0)
+        units, widths = paper.transformer(9, 16, 2, 5, placement)
+        assert len(units) == len(widths) == (3 if placement == "macro" else 7)
+        x = torch.arange(10).view(2, 5) % 9
+        for unit in units:
+            x = unit(x)
+        scores.append(x)
+    assert torch.equal(*scores)
+
+
+def test_no_character_sees_a_later_one(paper):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(*paper.transformer(9, 16, 2, 5, "macro")[0])
+    x = torch.arange(5)[None]
+    other = x.clone()
+    other[0, 3] = 8
+    assert torch.equal(net(x)[0, :3], net(other)[0, :3])
+    assert not torch.equal(net(x)[0, 3:], net(other)[0, 3:])
+
+
+def test_a_click_network_learns_who_likes_what(paper):
+    torch.manual_seed(0)
+    x = torch.randint(0, 6, (400, 2))
+    y = ((x[:, 0] + x[:, 1]) % 2).long()
+    rule = paper.build_clicks(6, 6, adam(1e-2))
+    take_steps(rule, (x, y), 150)
+    assert roc_auc_score(y.numpy(), rule.predict(x).detach().numpy()) > 0.95
+
+
+# --- ratings that are missing, and ratings that are corrupted ---------------------------
+
+
+class Asked:
+    """Stands for a study that must not be asked for data."""
+
+    def data(self, name):
+        raise AssertionError(f"{name} was read")
+
+
+def look_for_ratings(monkeypatch, folder):
+    """Run the cell that looks for the ratings, with `folder` as the only place."""
+    monkeypatch.setenv("BPFREE_DATA", str(folder))
+    monkeypatch.setenv("BPFREE_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("BPFREE_OFFLINE", "1")
+    cells = notebook.read(catalogue.get(SLUG).path)["cells"]
+    texts = [notebook.source(c) for c in cells if c["cell_type"] == "code"]
+    (text,) = [text for text in texts if "films, MOVIES =" in text]
+    space = {"ratings": True, "study": Asked()}
+    exec(text, space)
+    return space
+
+
+def test_missing_ratings_are_left_out_and_named(monkeypatch, tmp_path):
+    space = look_for_ratings(monkeypatch, tmp_path)
+    assert space["films"] is None
+    assert "movielens-100k is not on this machine" in space["why"]
+
+
+def test_corrupted_ratings_stop_the_run(monkeypatch, tmp_path):
+    (tmp_path / "movielens").mkdir()
+    (tmp_path / "movielens" / "ml-100k.zip").write_bytes(b"no archive")
+    with pytest.raises(DataCorrupted, match="is corrupted"):
+        look_for_ratings(monkeypatch, tmp_path)
