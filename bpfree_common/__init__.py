@@ -10,12 +10,10 @@ from bpfree_common import executed
 
 executed.watch()
 
-from bpfree_common import _addresses  # noqa: E402, F401
-
 __version__ = "0.1.0"
 
 _HOME = {
-    "Study": "former.study",
+    "Study": "studies.study",
     "LearningRule": "learning.rule",
     "Backprop": "learning.baselines",
     "Frozen": "learning.baselines",
@@ -36,7 +34,7 @@ _HOME = {
     "load_photo": "data.scenes",
     "load_views": "data.scenes",
     "load_ratings": "data.ratings",
-    "identity": "former.checks",
+    "identity": "studies.identities",
     "load_rule": "papers.loader",
     "cosine": "learning.alignment",
     "fit": "learning.training",
@@ -48,8 +46,8 @@ __all__ = sorted(_HOME)
 #: Rooms of modules that notebooks call by name: ``from bpfree_common import figures``.
 _MODULES = {
     "catalogue": "papers.catalogue",
-    "cost": "former.cost",
-    "figures": "former.figures",
+    "cost": "measuring.cost",
+    "figures": "studies.figures",
     "overview": "studies.overview",
     "training": "learning.training",
 }

@@ -16,7 +16,6 @@ from bpfree_common.records.units import Units, units
 #: Modules that cannot change a number or a picture; a change there makes nothing stale.
 PLUMBING = {
     "__main__",
-    "_addresses",
     "errors",
     "papers",
     "papers.catalogue",
@@ -114,11 +113,10 @@ def _entries(known: Units, called) -> dict[str, str]:
 
 
 def names() -> dict[str, str]:
-    """What each public name and former address means now: "room:module" or ":name"."""
+    """What each public name means now: "room:module" or ":name"."""
     import bpfree_common
-    from bpfree_common import _addresses
 
-    modules = bpfree_common._MODULES | _addresses.FORMER
+    modules = bpfree_common._MODULES
     homes = {name: f"{home}:{name}" for name, home in bpfree_common._HOME.items()}
     return {name: _target(home) for name, home in modules.items()} | homes
 
@@ -129,7 +127,7 @@ def _target(module: str) -> str:
 
 
 def used_names() -> dict[str, str]:
-    """The public names and former addresses that were asked for in this process."""
+    """The public names that were asked for in this process."""
     return dict(sorted(executed.NAMES.items()))
 
 
