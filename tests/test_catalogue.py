@@ -338,11 +338,13 @@ def write_notebook(path, *cells: tuple[str, str]):
 
 
 CHECK = """
-from bpfree_common import identity
+from bpfree_common.studies import identities_hold, identity
 
 @identity({name!r})
 def _():
     return {value}
+
+identities_hold()
 """
 
 
