@@ -82,7 +82,7 @@ notebooks: $(READY)
 	rm -rf reports/again
 	OMP_NUM_THREADS=1 $(PY) -m pytest -o addopts= -q -n $(JOBS) --dist loadscope \
 	  -p bpfree_common.running.repeat --again reports/again/quick \
-	  --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-current-env \
+	  --nbval --nbval-current-env \
 	  --nbval-cell-timeout=300 reports/quick
 	$(PY) -m bpfree_common compare --records reports/quick reports/again/quick
 	rm -rf reports/again

@@ -1,7 +1,4 @@
-"""The standard of experiments, held over every committed record and its notebook.
-
-Notebooks move to it one by one; `MOVED` are those that use its studies.
-"""
+"""The standard of experiments, held over every committed record and its notebook."""
 
 import pytest
 from support import standard_record as record
@@ -23,9 +20,6 @@ def source(slug: str) -> str:
     return "\n".join(notebook.source(cell) for cell in code(slug))
 
 
-MOVED = [slug for slug in PAPERS if "bpfree_common.studies import" in source(slug)]
-
-
 def folded(cell: dict) -> bool:
     hidden = cell["metadata"].get("jupyter", {}).get("source_hidden", False)
     assert hidden == ("hide-input" in notebook.tags(cell)), "folded in one place only"
@@ -40,20 +34,14 @@ def lines(cells: list[dict]) -> int:
 # --- notebooks --------------------------------------------------------------------------
 
 
-#: Lines of code, open and in all, of pages that are known to be too long. They are to be
-#: shortened when their reports are made again, which that asks for.
-LONGER = {"physical_forward_forward": (180, 950), "target_projection": (185, 1145)}
-
-
-@pytest.mark.parametrize("slug", MOVED)
+@pytest.mark.parametrize("slug", PAPERS)
 def test_a_reader_meets_few_lines_of_code(slug):
     cells = code(slug)
-    shown, whole = LONGER.get(slug, (165, 950))
-    assert lines([cell for cell in cells if not folded(cell)]) <= shown
-    assert lines(cells) <= whole
+    assert lines([cell for cell in cells if not folded(cell)]) <= 165
+    assert lines(cells) <= 950
 
 
-@pytest.mark.parametrize("slug", MOVED)
+@pytest.mark.parametrize("slug", PAPERS)
 def test_checks_are_folded_and_parameters_and_the_main_rule_are_not(slug):
     cells = code(slug)
     for cell in cells:
@@ -63,7 +51,7 @@ def test_checks_are_folded_and_parameters_and_the_main_rule_are_not(slug):
     assert not folded(next(cell for cell in cells if "rule" in notebook.tags(cell)))
 
 
-@pytest.mark.parametrize("slug", MOVED)
+@pytest.mark.parametrize("slug", PAPERS)
 def test_the_first_screen_is_filled_by_the_run(slug):
     text = source(slug)
     assert "study.found()" in text
@@ -71,7 +59,7 @@ def test_the_first_screen_is_filled_by_the_run(slug):
     assert text.count("study.finding(") >= 2
 
 
-@pytest.mark.parametrize("slug", MOVED)
+@pytest.mark.parametrize("slug", PAPERS)
 def test_all_identities_are_asked_before_one_may_stop_the_run(slug):
     checks = [notebook.source(c) for c in code(slug) if "check" in notebook.tags(c)]
     assert checks[-1].rstrip().endswith("identities_hold()")
@@ -80,7 +68,7 @@ def test_all_identities_are_asked_before_one_may_stop_the_run(slug):
 # --- claims -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("slug", MOVED)
+@pytest.mark.parametrize("slug", PAPERS)
 def test_every_claim_has_a_source_a_band_and_a_null(slug):
     for name, claim in ENTRIES[slug].declared_claims.items():
         assert claim.source, name
@@ -96,14 +84,14 @@ def record_claim(slug: str, name: str) -> dict:
     return next(c for c in record(slug)["claims"] if c["name"] == name)
 
 
-@pytest.mark.parametrize("slug", MOVED)
+@pytest.mark.parametrize("slug", PAPERS)
 def test_a_verdict_against_a_claim_says_why(slug):
     for claim in record(slug)["claims"]:
         if claim["verdict"] not in (claims.REPRODUCED, claims.UNDECIDED):
             assert len(claim["why"] or claim["note"]) > 20, claim["name"]
 
 
-@pytest.mark.parametrize("slug", MOVED)
+@pytest.mark.parametrize("slug", PAPERS)
 def test_a_failed_final_accuracy_stood_when_the_budget_was_doubled(slug):
     for claim in record(slug)["claims"]:
         declared = ENTRIES[slug].declared_claims[claim["name"]]
@@ -112,7 +100,7 @@ def test_a_failed_final_accuracy_stood_when_the_budget_was_doubled(slug):
             assert claim["doubled"], claim["name"]
 
 
-@pytest.mark.parametrize("slug", MOVED)
+@pytest.mark.parametrize("slug", PAPERS)
 def test_a_verdict_follows_from_its_numbers(slug):
     for claim in record(slug)["claims"]:
         found = {}
@@ -129,14 +117,14 @@ def test_a_verdict_follows_from_its_numbers(slug):
 # --- seeds and tuning -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("slug", MOVED)
+@pytest.mark.parametrize("slug", PAPERS)
 def test_at_least_five_seeds_report_and_others_choose(slug):
     found = record(slug)
     assert len(found["seeds"]) >= 5
     assert not set(found["seeds"]) & set(found["tuning_seeds"])
 
 
-@pytest.mark.parametrize("slug", MOVED)
+@pytest.mark.parametrize("slug", PAPERS)
 def test_an_arm_at_an_edge_is_known_to_be(slug):
     for arm, tuned in record(slug)["tuning"].items():
         chosen = tuned["chosen"]
@@ -150,7 +138,7 @@ def test_an_arm_at_an_edge_is_known_to_be(slug):
         assert tuned["tried"] == len(tuned["settings"])
 
 
-@pytest.mark.parametrize("slug", MOVED)
+@pytest.mark.parametrize("slug", PAPERS)
 def test_the_main_comparison_has_its_opponents(slug):
     arms = {m["arm"] for m in record(slug)["metrics"] if m["name"] == "test accuracy"}
     if slug in arms:
