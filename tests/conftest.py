@@ -24,10 +24,11 @@ Path(os.environ["TINY_PIDS"], str(os.getpid())).touch()
 
 FINISH = """
 record = {{
-    "schema": 1, "method": {slug!r}, "title": "", "short": "", "family": None,
+    "schema": 2, "method": {slug!r}, "title": "", "short": "", "family": None,
     "profile": os.environ["BPFREE_PROFILE"],
     "parameters": {{"number": number, "word": word}}, "seeds": [0], "metrics": [],
-    "tuning": {{}}, "curves": {{}}, "cost": {{}}, "audit": {{}}, "identities": [],
+    "tuning_seeds": [], "findings": [], "headline": "", "budget": {{}}, "tuning": {{}},
+    "curves": {{}}, "cost": {{}}, "audit": {{}}, "identities": [],
     "claims": [], "figures": [], "environment": {{}}, "timing": {{}},
     "hashes": records.run_hashes(
         {slug!r}, {{"number": number, "word": word}}, [], "quick"

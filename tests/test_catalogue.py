@@ -14,10 +14,13 @@ from bpfree_common.records import staleness
 
 
 def good_record() -> dict:
-    empty = {name: {} for name in ("tuning", "curves", "cost", "audit", "timing")}
+    empty = {
+        name: {} for name in ("tuning", "curves", "cost", "audit", "timing", "budget")
+    }
     return empty | {
-        "schema": 1, "method": "template", "title": "", "short": "", "family": None,
+        "schema": 2, "method": "template", "title": "", "short": "", "family": None,
         "profile": "quick", "parameters": {}, "seeds": [0], "metrics": [],
+        "tuning_seeds": [], "findings": [], "headline": "",
         "identities": [], "claims": [], "figures": [], "environment": {},
         "hashes": records.hashes("template", {}, ["rule"], ["digits"], "quick"),
     }  # fmt: skip

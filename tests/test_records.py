@@ -526,28 +526,6 @@ def test_the_verdict_of_a_claim_follows_from_its_settings(verdicts, share, allow
     assert integrity._whole(claim) == allowed
 
 
-FORMER = {"name": "c", "text": "", "unit": "", "note": ""}
-
-
-@pytest.mark.parametrize(
-    ("measured", "verdict", "follows"),
-    [
-        ([0.8, 0.9], "reproduced", True),
-        ([0.6, 0.9], "partial", True),
-        ([0.6, 0.5], "not reproduced", True),
-        ([0.6, 0.9], "reproduced", False),
-        ([0.8, 0.9], "partial", False),
-        ([0.6, 0.5], "reproduced", False),
-        ([], "reproduced", False),
-        ([], "not attempted at this scale", True),
-    ],
-)
-def test_a_former_verdict_must_follow_from_its_numbers(measured, verdict, follows):
-    claim = FORMER | {"measured": measured, "verdict": verdict, "band": [0.7, None]}
-    found = {"schema": 1, "metrics": [], "claims": [claim]}
-    assert (integrity._numbers(found) == []) is follows
-
-
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", '{"schema": 2}', "<<<<<<< HEAD", "\udcff", "[" * 10_000]
 )

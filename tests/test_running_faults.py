@@ -150,7 +150,7 @@ def test_nothing_is_left_after_a_run_over_its_time_and_its_cells_are_kept(projec
     [
         ("{}", "the notebook's record does not follow the schema"),
         ("[]", "the notebook's record does not follow the schema"),
-        ('{"schema": 1, "meth', "the notebook left a damaged record"),
+        ('{"schema": 2, "meth', "the notebook left a damaged record"),
     ],
 )
 def test_a_record_that_is_none_is_told_and_the_notebook_kept(project, content, message):

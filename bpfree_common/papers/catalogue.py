@@ -310,7 +310,7 @@ def _entry(slug: str, fields: dict, own: bool) -> Entry:
         )
     object.__setattr__(entry, "own", own)
     mappings = {name: claim for name, claim in given.items() if isinstance(claim, dict)}
-    if mappings:  # beside the fields, which keep the texts that former studies read
+    if mappings:  # beside the fields, which keep the texts
         object.__setattr__(entry, "_declared", mappings)
     entry.declared_claims  # noqa: B018 (a slip is told now, not when a study ends)
     return entry

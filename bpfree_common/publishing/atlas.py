@@ -16,10 +16,9 @@ from bpfree_common import paths
 from bpfree_common.errors import ReportError
 from bpfree_common.papers import catalogue, notebook
 from bpfree_common.records import record
-from bpfree_common.studies import overview, statistics
+from bpfree_common.studies import overview
 
 SCHEMA = paths.LABORATORY / "publishing" / "atlas.schema.json"
-UNKNOWN = "unknown"  #: the source of claims that were judged before sources were kept
 
 #: Methods of a study that judge a claim, which they name first.
 _JUDGING = ("claim", "not_attempted")
@@ -120,7 +119,6 @@ def _paper(row: overview.Row) -> dict:
         "venue": entry.venue,
         "arxiv": entry.arxiv,
         "state": row.state,
-        "standard": "current" if row.up_to_standard else "former",
         "seeds": len(row.record["seeds"]),
         "report": report(row),
         "page": f"papers/{row.slug}.html",
@@ -135,41 +133,37 @@ def _claims(row: overview.Row) -> list[dict]:
 
 
 def _claim(row: overview.Row, claim: dict, cell: int | None) -> dict:
-    """One claim, alike for records of either schema."""
     place = "" if cell is None else f"#{anchor(claim['name'])}"
     return {
         "id": f"{row.slug}/{claim['name']}",
         "paper": row.slug,
         "name": claim["name"],
         "text": claim["text"],
-        "source": claim.get("source", UNKNOWN),
+        "source": claim["source"],
         "band": claim["band"],
-        "null": claim.get("null"),
+        "null": claim["null"],
         "unit": claim["unit"],
         "measured": _measured(claim),
         "verdict": claim["verdict"],
-        "share": claim.get("share"),
-        "reason": claim.get("why") or claim["note"],
+        "share": claim["share"],
+        "reason": claim["why"] or claim["note"],
         "cell": cell,
         "page": f"papers/{row.slug}.html{place}",
     }
 
 
 def _measured(claim: dict) -> list[dict]:
-    """What was measured, a mapping per setting; former records have one setting."""
-    given = claim["measured"]
-    by_setting = given if isinstance(given, dict) else ({"": given} if given else {})
+    """What was measured, by setting."""
     found = []
-    for setting, values in by_setting.items():
-        kept = claim.get("intervals", {}).get(setting)
-        low, mean, high = kept or statistics.estimate(values).as_list()
+    for setting, values in claim["measured"].items():
+        low, mean, high = claim["intervals"][setting]
         found.append(
             {
                 "setting": setting,
                 "mean": mean,
                 "interval": None if low is None else [low, high],
                 "values": values,
-                "verdict": claim.get("verdicts", {}).get(setting, claim["verdict"]),
+                "verdict": claim["verdicts"][setting],
             }
         )
     return found

@@ -108,7 +108,6 @@ def _report(slug: str, profile: str) -> Path:
 def about(row: overview.Row, page: Page, repository: str = "") -> str:
     """What stands below a paper's title: its state, how to run it, how to cite it."""
     seeds, profile = len(row.record["seeds"]), row.record["profile"]
-    standard = "" if row.up_to_standard else " It was made under the former standard."
     lines = [
         ":::{admonition} Run it",
         ":class: tip",
@@ -118,7 +117,7 @@ def about(row: overview.Row, page: Page, repository: str = "") -> str:
         f"make reports PROFILE={profile} M={row.slug}  # what is shown here",
         "```",
         f"This page shows the {profile} profile, {seeds} seeds, as it was "
-        f"recorded. The record is **{row.state}**. {_STATES[row.state]}{standard}",
+        f"recorded. The record is **{row.state}**. {_STATES[row.state]}",
         f'<a href="../atlas.html?paper={row.slug}">All its claims</a>, with verdicts.',
         ":::",
     ]

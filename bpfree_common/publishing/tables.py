@@ -9,7 +9,6 @@ from bpfree_common.studies import overview, tables
 from bpfree_common.studies.statistics import Estimate
 
 _SIGNS = {v: words.replace("*", "") for v, words in tables.VERDICTS.items()}
-_SIGNS |= {"partial": "◐ partial"}  # a word of the former standard
 _MISSING = "–"
 
 
@@ -72,7 +71,6 @@ def _method(row: overview.Row) -> str:
     entry, counts = row.entry, row.counts()
     link = f'<a href="papers/{row.slug}.html">{html.escape(entry.title)}</a>'
     share = counts.get("reproduced", 0) / max(1, sum(counts.values()))
-    state = row.state + ("" if row.up_to_standard else ", former standard")
     cells = [
         f'<td class="text">{link} ({html.escape(entry.short)})</td>',
         _number(str(entry.year or _MISSING), entry.year),
@@ -85,7 +83,7 @@ def _method(row: overview.Row) -> str:
         ),
         *(_cost(row, name) for name in ("flops_ratio", "live_ratio")),
         _number(_reproduced(counts), share),
-        f"<td>{state}</td>",
+        f"<td>{row.state}</td>",
     ]
     kept = {"family": entry.family, "data": _data(row), "state": row.state}
     return _row(kept, cells)

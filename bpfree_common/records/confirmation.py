@@ -21,9 +21,6 @@ from bpfree_common.records.coverage import Changes
 
 NAME = "confirmed.json"
 
-#: What every run executes, though records before scheme 2 do not list it.
-ALWAYS = ("datasets", "loader", "parameters")
-
 
 def load(slug: str, profile: str, reports: Path | None = None) -> dict | None:
     """The confirmation beside a report, or None. Raises ReportError if it is broken."""
@@ -162,15 +159,11 @@ def _counted(laboratory: dict) -> dict:
 
 
 def _listed(hashes: dict, before: dict, loads_rules: bool):
-    """Old module -> units the report's run executed, or None for all of the module's.
+    """Old module -> units that the report's run executed.
 
     Loaders of data are left out: they are compared by what they load.
     """
-    listed: dict[str, set[str] | None] = {}
-    if hashes.get("scheme") == 2:
-        listed = {module: set(units) for module, units in hashes["laboratory"].items()}
-    else:
-        listed = dict.fromkeys([*hashes["laboratory"], *ALWAYS])
+    listed = {module: set(units) for module, units in hashes["laboratory"].items()}
     apart = {*loading.MODULES, *(() if loads_rules else ("loader",))}
     return {
         module: units

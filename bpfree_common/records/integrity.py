@@ -70,7 +70,7 @@ def problems(slug: str, profile: str, reports: Path | None = None) -> list[str]:
             *_identity(found, slug, profile),
             *_numbers(found),
             *_notebook(found, executed),
-            *_sealed(found, executed, folder),
+            *_sealed(found, executed),
         ]
     except UserError as error:
         return [str(error)]
@@ -88,13 +88,11 @@ def _identity(found: dict, slug: str, profile: str) -> list[str]:
     return words
 
 
-def _sealed(found: dict, executed: dict, folder: Path) -> list[str]:
+def _sealed(found: dict, executed: dict) -> list[str]:
     """What differs from the digests taken when the run ended."""
     seal = found["hashes"].get("seal")
     if seal is None:
-        if found["hashes"].get("scheme") == 2:
-            return ["the record is not sealed: its run did not end"]
-        seal = _confirmed_seal(folder)
+        return ["the record is not sealed: its run did not end"]
     said = {
         "report": "the executed notebook was changed after its run",
         "record": "the record was changed after its run",
@@ -102,14 +100,6 @@ def _sealed(found: dict, executed: dict, folder: Path) -> list[str]:
     }
     now = digests(found, executed)
     return [said[name] for name, digest in seal.items() if digest != now[name]]
-
-
-def _confirmed_seal(folder: Path) -> dict[str, str]:
-    """The digests that a confirmation took of a record made before there were seals."""
-    from bpfree_common.records import confirmation  # which reads this module
-
-    found = confirmation.read(folder / confirmation.NAME)
-    return found["belongs_to"] if found else {}
 
 
 # --- executed notebook ------------------------------------------------------------------
@@ -134,8 +124,7 @@ def _notebook(found: dict, executed: dict) -> list[str]:
 
 def _numbers(found: dict) -> list[str]:
     words = [w for metric in found["metrics"] for w in _metric(metric)]
-    judge = _claim if found["schema"] == 2 else _former_claim
-    return words + [word for claim in found["claims"] for word in judge(claim)]
+    return words + [word for claim in found["claims"] for word in _claim(claim)]
 
 
 def _metric(metric: dict) -> list[str]:
@@ -154,22 +143,8 @@ def _metric(metric: dict) -> list[str]:
     return words
 
 
-def _former_claim(claim: dict) -> list[str]:
-    """Schema 1: all values inside reproduce, some or the mean do so in part."""
-    if claim["verdict"] == NOT_ATTEMPTED:
-        return []
-    low, high = _band(claim["band"])
-    inside = [low <= value <= high for value in claim["measured"]]
-    follows = "not reproduced"
-    if inside and all(inside):
-        follows = "reproduced"
-    elif inside and (any(inside) or low <= statistics.fmean(claim["measured"]) <= high):
-        follows = "partial"
-    return [] if claim["verdict"] == follows else [_does_not_follow(claim)]
-
-
 def _claim(claim: dict) -> list[str]:
-    """Schema 2: a setting's verdict follows from its interval, the whole from those."""
+    """A setting's verdict follows from its interval, the whole from those."""
     words, verdicts = [], claim["verdicts"]
     for setting, (_, mean, _) in claim["intervals"].items():
         values = claim["measured"].get(setting)

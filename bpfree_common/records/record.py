@@ -18,7 +18,7 @@ from bpfree_common.errors import ReportError
 from bpfree_common.papers import catalogue
 
 NAME = "record.json"
-SCHEMAS = {1: "former.schema.json", 2: "record.schema.json"}
+SCHEMA = "record.schema.json"
 
 
 def folder(slug: str, profile: str, reports: Path | None = None) -> Path:
@@ -58,9 +58,7 @@ def load_all(profile: str, reports: Path | None = None) -> dict[str, dict]:
 
 def check(record: dict) -> None:
     """Raise fastjsonschema.JsonSchemaException unless `record` follows its schema."""
-    number = record.get("schema") if isinstance(record, dict) else None
-    known = number if number in SCHEMAS else max(SCHEMAS)
-    validator(SCHEMAS[known])(record)
+    validator(SCHEMA)(record)
 
 
 @cache

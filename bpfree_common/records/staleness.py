@@ -118,8 +118,6 @@ def _rules(was: dict[str, str], declared: list[str]) -> list[str]:
 
 
 def _laboratory(was: dict) -> list[str]:
-    if was.get("scheme") != 2:
-        return ["laboratory (the record is of a former kind)"]
     found = laboratory_changes(was["laboratory"], was["names"])
     return [f"laboratory ({shortened(found)})"] if found else []
 
@@ -133,10 +131,7 @@ def _data(was: dict[str, str]) -> list[str]:
     ]
 
 
-def _lock(was: dict | str) -> list[str]:
-    if isinstance(was, str):  # a former record has one digest of all pins
-        same = was == notebook.digest(provenance.lock_pins())
-        return [] if same else ["lock"]
+def _lock(was: dict) -> list[str]:
     pins = provenance.locked()
     changed = [name for name, version in was.items() if pins.get(name) != version]
     return [f"lock ({shortened(changed)})"] if changed else []

@@ -1,6 +1,5 @@
 """All methods side by side: tables, sentences and figures made from records alone."""
 
-import base64
 import io
 import os
 from dataclasses import dataclass
@@ -22,16 +21,15 @@ BASELINE, TEXTBOOK = "backprop", "textbook"
 
 COMMITTED = "standard"  #: the profile whose reports come with the collection
 
-#: Verdicts of the page's charts, in order; `partial` is a word of the former standard.
-VERDICTS = (claims.REPRODUCED, claims.BEYOND, "partial", claims.UNDECIDED,
-            claims.NOT_REPRODUCED, claims.NOT_ATTEMPTED)  # fmt: skip
+#: Verdicts of the page's charts, in order.
+VERDICTS = (claims.REPRODUCED, claims.BEYOND, claims.UNDECIDED, claims.NOT_REPRODUCED,
+            claims.NOT_ATTEMPTED)  # fmt: skip
 
-#: Who says what a claim says; claims of the former standard do not tell.
+#: Who says what a claim says.
 AUTHORS = ("abstract", "paper", "repository")
 CLAIMANTS = {
     "authors": "the papers' own",
     "others": "ours or third parties'",
-    "unknown": "of the former standard, which does not tell whose they are",
 }
 
 
@@ -47,11 +45,6 @@ class Row:
     def slug(self) -> str:
         """The notebook's name, which is also the name of the rule's arm."""
         return self.entry.slug
-
-    @property
-    def up_to_standard(self) -> bool:
-        """Whether the record was made under the standard with intervals and nulls."""
-        return self.record["schema"] >= 2
 
     def values(self, arm: str, name: str = "test accuracy") -> np.ndarray | None:
         """Values per seed of a metric of an arm; None if the record has none."""
@@ -169,8 +162,6 @@ def _verdict_sentences(found: list[Row]) -> list[str]:
 
 
 def _claimant(claim: dict) -> str:
-    if "source" not in claim:
-        return "unknown"
     return "authors" if claim["source"] in AUTHORS else "others"
 
 
@@ -196,7 +187,7 @@ def scoreboard(found: list[Row]) -> list[dict]:
                 "FLOPs / BP": row.cost("flops_ratio"),
                 "live bytes / BP": row.cost("live_ratio"),
                 "claims": _counts(row),
-                "report": row.state + ("" if row.up_to_standard else ", former standard"),
+                "report": row.state,
             }
         )
     return table
@@ -228,11 +219,11 @@ def ledger(found: list[Row]) -> list[dict]:
         {
             "paper": f"[{row.entry.short}](../{row.slug}/{row.slug}.ipynb)",
             "claim": claim["text"],
-            "source": claim.get("source", "-"),
+            "source": claim["source"],
             "measured": _measured(claim),
             "band": _band(claim["band"]),
             "verdict": f"**{claim['verdict']}**",
-            "why": claim.get("why") or claim["note"],
+            "why": claim["why"] or claim["note"],
         }
         for row in found
         for claim in row.record["claims"]
@@ -240,13 +231,10 @@ def ledger(found: list[Row]) -> list[dict]:
 
 
 def _measured(claim: dict) -> str:
-    """The measured value with its interval, under either standard."""
-    given = claim["measured"]
-    by_setting = given if isinstance(given, dict) else ({"": given} if given else {})
+    """The measured value with its interval, by setting."""
     parts = []
-    for setting, values in by_setting.items():
-        found = claim.get("intervals", {}).get(setting)
-        low, mean, high = found or statistics.estimate(values).as_list()
+    for setting in claim["measured"]:
+        low, mean, high = claim["intervals"][setting]
         ends = "" if low is None or low == high else f" ({low:.3g} to {high:.3g})"
         parts.append(f"{setting}: {mean:.3g}{ends}" if setting else f"{mean:.3g}{ends}")
     return f"{', '.join(parts)} {claim['unit']}".strip() if parts else "-"
@@ -282,7 +270,6 @@ def audit_rows(found: list[Row]) -> list[dict]:
     """What each step used, backpropagation's row first; none is asserted."""
     names = ("crossings", "locking", "weight_transport", "live_memory", "forward")
     reference = [r for r in found if BASELINE in r.record["audit"]]
-    reference.sort(key=lambda r: not r.up_to_standard)
     audits = [("*backpropagation*", r.record["audit"][BASELINE]) for r in reference[:1]]
     audits += [
         (f"[{r.entry.short}](../{r.slug}/{r.slug}.ipynb)", r.record["audit"].get(r.slug))
@@ -395,11 +382,8 @@ def figure_png(slug: str, profile: str, kept: dict, reports: Path | None = None)
     alts = {kept["caption"], kept.get("alt", kept["caption"])}
     for cell in notebook.read(folder / f"{slug}.ipynb")["cells"]:
         for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            about = output.get("metadata", {}).get("image/png", {})
-            if about.get("alt") in alts:  # as the former standard shows a picture
-                return base64.b64decode("".join(data["image/png"]))
-            for png, alt in images.pictures("".join(data.get("text/markdown", ""))):
+            text = "".join(output.get("data", {}).get("text/markdown", ""))
+            for png, alt in images.pictures(text):
                 if alt in alts:
                     return png
     raise ReportError(f"the report of {slug} lacks its figure {kept['name']!r}")
