@@ -17,7 +17,8 @@ PYTHON = config.get("python", ".venv/bin/python")
 PROFILE = config.get("profile", "standard")
 COLLECTION = f"{PYTHON} -m bpfree_common"
 NOTEBOOKS = os.environ.get("BPFREE_NOTEBOOKS", "notebooks")
-RECORD = os.environ.get("BPFREE_REPORTS", "reports") + f"/{PROFILE}/{{name}}/record.json"
+REPORTS = os.environ.get("BPFREE_REPORTS", "reports")
+RECORD = f"{REPORTS}/{PROFILE}/{{name}}/record.json"
 
 listed = json.loads(subprocess.check_output([*COLLECTION.split(), "list", "--json"]))
 entries = {entry["slug"]: entry for entry in listed}
@@ -47,9 +48,9 @@ rule report:
         made_from,
     output:
         update(RECORD),
-    log:
-        notebook=RECORD.replace("record.json", "{name}.ipynb"),
+    log:  # where the runner keeps a notebook that failed; Snakemake empties logs itself
+        f"{REPORTS}/failed/{PROFILE}/{{name}}.ipynb",
     threads: 1
     shell:
         "{COLLECTION} run {wildcards.name} --profile {PROFILE} --jobs 1"
-        " --threads {threads} && touch {output}"
+        " --threads {threads} && touch {output} && rm -f {log}"

@@ -41,11 +41,14 @@ def test_a_failure_stops_no_other_and_what_is_missing_is_made_later(project):
     assert first.returncode != 0
     made = records(project)
     assert list(made) == ["good"]
+    failed = project.reports / "failed" / "quick"
+    assert [path.name for path in failed.iterdir()] == ["bad.ipynb"]
     bad_now = bad.read_text().replace("1 / 0", "1 / 1")
     bad.write_text(bad_now)
     second = snakemake(project)
     assert second.returncode == 0, second.stderr
     assert records(project).keys() == {"good", "bad"}
+    assert not list(failed.iterdir())
     assert records(project)["good"] == made["good"]  # made once
     third = snakemake(project)
     assert "Nothing to be done" in third.stderr + third.stdout
