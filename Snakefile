@@ -5,7 +5,8 @@
     snakemake --executor slurm --jobs 20
 
 The runner does the work and decides what is stale: a job for a report that holds after
-all ends at once. Pages that are made from records come last. Another Python than that of
+all ends at once, and a notebook that fails is kept in `reports/failed/`, as its own log
+(Snakemake would empty a log that it knew). Pages that are made from records come last. Another Python than that of
 the environment: `--config python=...`. With `--keep-going` one failure stops no other.
 """
 
@@ -48,9 +49,7 @@ rule report:
         made_from,
     output:
         update(RECORD),
-    log:  # where the runner keeps a notebook that failed; Snakemake empties logs itself
-        f"{REPORTS}/failed/{PROFILE}/{{name}}.ipynb",
     threads: 1
     shell:
         "{COLLECTION} run {wildcards.name} --profile {PROFILE} --jobs 1"
-        " --threads {threads} && touch {output} && rm -f {log}"
+        " --threads {threads} && touch {output}"
