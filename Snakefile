@@ -6,8 +6,9 @@
 
 The runner does the work and decides what is stale: a job for a report that holds after
 all ends at once, and a notebook that fails is kept in `reports/failed/`, as its own log
-(Snakemake would empty a log that it knew). Pages that are made from records come last. Another Python than that of
-the environment: `--config python=...`. With `--keep-going` one failure stops no other.
+(Snakemake would empty a log that it knew). Pages that are made from records come last.
+Another Python than that of the environment: `--config python=...`. With `--keep-going`
+one failure stops no other.
 """
 
 import json
