@@ -4,7 +4,6 @@ import html
 from collections.abc import Iterable
 
 from bpfree_common.papers import catalogue
-from bpfree_common.publishing import atlas
 from bpfree_common.studies import overview, tables
 from bpfree_common.studies.statistics import Estimate
 
@@ -121,8 +120,7 @@ def claims(made: dict) -> str:
     return _filters("claims", filters) + _table("claims", heads, rows, "All claims")
 
 
-_SOURCES = ("abstract", "paper", "repository", "independent", "third party", "ours",
-            atlas.UNKNOWN)  # fmt: skip
+_SOURCES = ("abstract", "paper", "repository", "independent", "third party", "ours")
 
 
 def _claim(claim: dict, paper: dict) -> str:
