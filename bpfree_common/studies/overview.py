@@ -316,7 +316,7 @@ def _point(ax, y, found: Estimate, colour, marker, small: bool = False) -> None:
 
 def verdict_figure(found: list[Row]) -> Figure:
     """Verdicts per method as a stacked bar, each number written into it."""
-    colours = dict(zip(VERDICTS, ("#5aa469", "#2f6f4f", "#d9c46a", "#e3dfd3", "#c8553d",
+    colours = dict(zip(VERDICTS, ("#5aa469", "#2f6f4f", "#e3dfd3", "#c8553d",
                                   "#f4f4f4"), strict=True))  # fmt: skip
     shown = by_family(found)
     figure, ax = plt.subplots(figsize=(7.6, 0.3 * len(shown) + 1.4))
