@@ -97,6 +97,12 @@ class Field:
         return self.grounds.get(TEXTBOOK)
 
     @property
+    def seeds(self) -> list[int]:
+        """Reporting seeds that every entrant has; empty without entrants."""
+        counts = [len(each.record["seeds"]) for each in self.rules]
+        return list(range(min(counts, default=0)))
+
+    @property
     def ranked(self) -> list[Entrant]:
         """Rules by mean accuracy, the best first."""
         return sorted(self.rules, key=lambda rule: -rule.values().mean())

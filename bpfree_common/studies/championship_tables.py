@@ -127,4 +127,4 @@ def grounds_table(found: Field) -> list[dict]:
 
 
 def _percent(values) -> str:
-    return statistics.estimate(100 * values).text(digits=2)
+    return statistics.estimate(100 * values).within(0, 100).text(digits=2)

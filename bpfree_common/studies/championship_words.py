@@ -258,4 +258,4 @@ def _depth(found: Field, deep: list[int]) -> str:
 
 
 def _percent(values) -> str:
-    return statistics.estimate(100 * values).text()
+    return statistics.estimate(100 * values).within(0, 100).text()
