@@ -202,8 +202,9 @@ class Influence:
             if index in self.base.rows:
                 blocks = self.base.rows[index]
                 move = _null_step(weight, blocks, generator)
-                complete &= move is not None
-                complete &= m not in otherwise or _reaches_active(weight, blocks)
+                complete &= move is not None and (
+                    m not in otherwise or _reaches_active(weight, blocks)
+                )
                 if move is not None:
                     steps[index] = move
             elif weight.opaque:
