@@ -400,7 +400,8 @@ def test_figures_of_a_run_with_own_parameters_are_those_that_are_collected(proje
             (folder / f"a.{kind}").write_text(str(number))
     """
     path = project.add("tiny", body)
-    listed = '\\"figures\\": [{\\"name\\": \\"a\\", \\"caption\\": \\"c\\", \\"alt\\": \\"\\"}]'
+    figure = '{\\"name\\": \\"a\\", \\"caption\\": \\"c\\", \\"alt\\": \\"a\\"}'
+    listed = f'\\"figures\\": [{figure}]'
     path.write_text(path.read_text().replace('\\"figures\\": []', listed))
     assert project.run("tiny").returncode == 0
     assert not (project.reports / "quick/tiny/figures/a.svg").exists()
