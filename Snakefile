@@ -17,12 +17,11 @@ import subprocess
 
 PYTHON = config.get("python", ".venv/bin/python")
 PROFILE = config.get("profile", "standard")
-COLLECTION = f"{PYTHON} -m bpfree_common"
 NOTEBOOKS = os.environ.get("BPFREE_NOTEBOOKS", "notebooks")
 REPORTS = os.environ.get("BPFREE_REPORTS", "reports")
 RECORD = f"{REPORTS}/{PROFILE}/{{name}}/record.json"
 
-listed = json.loads(subprocess.check_output([*COLLECTION.split(), "list", "--json"]))
+listed = json.loads(subprocess.check_output([PYTHON, "-m", "bpfree_common", "list", "--json"]))
 entries = {entry["slug"]: entry for entry in listed}
 have = [name for name, entry in entries.items() if PROFILE in entry["profiles"]]
 wanted = str(config.get("notebooks") or "").split() or have
@@ -52,5 +51,5 @@ rule report:
         update(RECORD),
     threads: 1
     shell:
-        "{COLLECTION} run {wildcards.name} --profile {PROFILE} --jobs 1"
-        " --threads {threads} && touch {output}"
+        "{PYTHON:q} -m bpfree_common run {wildcards.name} --profile {PROFILE} --jobs 1"
+        " --threads {threads} && touch {output:q}"

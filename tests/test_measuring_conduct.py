@@ -4,10 +4,9 @@ import pytest
 import torch
 from cheats import Disguised, InPredict, InScore, ScoreRemembers, ShadowNetwork
 
-from bpfree_common import Backprop, cnn, fit, load_data, mlp, sgd
+from bpfree_common import Backprop, cnn, sgd
 from bpfree_common.errors import ContractError
 from bpfree_common.measuring.conduct import (
-    Sealed,
     differences,
     refuse_learning_outside_of_steps,
     state,
@@ -61,19 +60,3 @@ def test_any_change_of_what_a_rule_keeps_is_seen(spoil):
     assert differences(before, state(rule)) == []
     change()
     assert len(differences(before, state(rule))) >= 1
-
-
-def test_the_test_split_is_handed_out_after_training_only():
-    sealed = Sealed(load_data("digits").flat().take(64))
-    assert len(sealed.data.x_test) == len(sealed.data.y_test) == 0
-    rule = Backprop(mlp([64, 8, 10]), sgd(0.1))
-    fit(rule, sealed.data, 1, 32)
-    assert sealed.open(rule) is sealed.whole
-
-
-def test_a_rule_that_holds_test_samples_is_refused():
-    sealed = Sealed(load_data("digits").flat().take(64))
-    rule = Backprop(mlp([64, 8, 10]), sgd(0.1))
-    rule.notes = {"peeked": [sealed.whole.x_test[:3]]}
-    with pytest.raises(ContractError, match="holds test samples"):
-        sealed.open(rule)

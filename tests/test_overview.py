@@ -2,9 +2,12 @@
 
 import pytest
 
-from bpfree_common import paths
+from bpfree_common import paths, records
 from bpfree_common.errors import ReportError
+from bpfree_common.papers import catalogue
 from bpfree_common.studies import overview
+
+STANDARD = paths.PROJECT / "reports"
 
 
 @pytest.fixture
@@ -48,3 +51,11 @@ def test_a_report_never_shows_another_profile(reports, monkeypatch):
 def test_an_empty_overview_says_so(reports):
     with pytest.raises(ReportError, match="no quick record to show"):
         overview.available("quick")
+
+
+@pytest.mark.parametrize("slug", [s for s, e in catalogue.load().items() if e.is_paper])
+def test_every_figure_of_a_committed_record_is_found_in_its_notebook(slug):
+    figures = records.load(slug, "standard", STANDARD)["figures"]
+    found = overview.figure_pngs(slug, "standard", figures, STANDARD)
+    assert list(found) == [kept["name"] for kept in figures]
+    assert len(set(found.values())) == len(found) > 0  # no picture stands for two

@@ -114,6 +114,9 @@ def test_a_score_that_is_no_accuracy_is_called_what_it_is(study, task):
     builds = {"a": arms()["backprop"]}
     found = study.side(builds, task, 1, 64, [1e-3, 1e-2, 1e-1], "text", **measure)
     study.again(found, builds, task)
+    (row,) = found.rows("a")
+    assert list(row)[1] == "log-likelihood, nats, 95 % interval"
+    assert row["log-likelihood, nats, 95 % interval"] == found.estimate("a").text(1, 2)
     kept = [(m["arm"], m["name"], m["unit"]) for m in study._record()["metrics"]]
     assert kept == [
         ("text: a", "log-likelihood", "nats"),

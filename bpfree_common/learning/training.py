@@ -280,26 +280,3 @@ class _Unchanged(Callback):
     def on_validation_end(self, trainer, rule: LearningRule) -> None:
         """Compare it."""
         self.block.__exit__(None, None, None)
-
-
-def train_arm(
-    arm: str,
-    build,
-    hyper: dict,
-    data: Data,
-    seed: int,
-    epochs: int,
-    batch_size: int,
-    **more,
-) -> Run:
-    """Build the rule of an arm with `seed`, train it, measure it once on test data."""
-    torch.manual_seed(seed)
-    rule = build(**hyper)
-    start = time.perf_counter()
-    fit(rule, data, epochs, batch_size, seed, stage=f"{arm}, seed {seed}", **more)
-    seconds = time.perf_counter() - start
-    rule.to(device())
-    run = Run(arm, seed, hyper, rule, rule.history, seconds=seconds)
-    run.validation = evaluate(rule, data.x_val, data.y_val)
-    run.test = evaluate(rule, data.x_test, data.y_test)
-    return run

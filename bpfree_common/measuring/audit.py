@@ -327,9 +327,10 @@ def growth(held: dict[int, int]) -> str:
     if len(held) < 2:
         raise ValueError(f"growth needs two depths or more, not {list(held)}")
     sizes = [held[depth] for depth in sorted(held)]
+    shallow = sizes[0] if len(sizes) == 2 else sizes[1]
     if not any(sizes):
         return "none"
-    return "flat" if sizes[-1] <= 1.1 * sizes[-2 if len(held) == 2 else 1] else "linear"
+    return "flat" if sizes[-1] <= 1.1 * shallow else "linear"
 
 
 def _round(value: float) -> float | None:

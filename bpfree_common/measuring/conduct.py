@@ -1,9 +1,7 @@
-"""Where a rule must not learn: in `predict`, in `score`, between steps, on test data."""
+"""Where a rule must not learn: in `predict`, in `score`, between steps."""
 
-import gc
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -132,53 +130,3 @@ def learns_outside_of_units(
             torch.manual_seed(0)
             answers.append(rule.predict(x))
     return not torch.equal(*(a.nan_to_num() for a in answers))
-
-
-@dataclass
-class Sealed:
-    """A task whose test split is handed out only after training.
-
-    data: the task with empty test tensors; `open` gives the whole one, once a rule is
-    trained, and refuses if the rule kept anything of the test split by then.
-    """
-
-    whole: object
-
-    @property
-    def data(self):
-        """The task as a rule may see it while it learns."""
-        none = slice(0, 0)
-        test = {"x_test": self.whole.x_test[none], "y_test": self.whole.y_test[none]}
-        return replace(self.whole, **test)
-
-    def open(self, *rules: LearningRule):
-        """The whole task. Raises ContractError if one of `rules` holds test samples."""
-        memory = {t.untyped_storage()._cdata for t in self.whole.split("test")}
-        for rule in rules:
-            if any(_memory(t) in memory for t in _tensors(rule)):
-                raise ContractError(
-                    f"{type(rule).__name__} holds test samples before it was tested"
-                )
-        return self.whole
-
-
-def _memory(t: Tensor) -> int | None:
-    return t.untyped_storage()._cdata if t.layout == torch.strided else None
-
-
-def _tensors(rule: LearningRule) -> Iterator[Tensor]:
-    """All tensors reachable from the rule's attributes."""
-    seen, ahead = set(), [vars(m) for m in rule.modules()]
-    while ahead:
-        thing = ahead.pop()
-        if id(thing) in seen or isinstance(thing, type | types.ModuleType):
-            continue
-        seen.add(id(thing))
-        if isinstance(thing, Tensor):
-            yield thing
-        elif isinstance(thing, dict | list | tuple | set | types.CellType):
-            ahead += gc.get_referents(thing)
-        elif isinstance(thing, types.FunctionType):
-            ahead += list(thing.__closure__ or ())
-        elif hasattr(thing, "__dict__") and not isinstance(thing, nn.Module):
-            ahead.append(vars(thing))

@@ -18,9 +18,9 @@ def collect(slugs: list[str], profile: str, reports: Path) -> int:
         target = reports / "figures" / profile / slug
         shutil.rmtree(target, ignore_errors=True)
         record = records.load(slug, profile, reports) or {"figures": []}
-        for kept in record["figures"]:
-            png = overview.figure_png(slug, profile, kept, reports)
+        pictures = overview.figure_pngs(slug, profile, record["figures"], reports)
+        for name, png in pictures.items():
             target.mkdir(parents=True, exist_ok=True)
-            (target / f"{kept['name']}.png").write_bytes(png)
-            count += 1
+            (target / f"{name}.png").write_bytes(png)
+        count += len(pictures)
     return count

@@ -18,7 +18,7 @@ def gallery(found: list[overview.Row]) -> str:
 
 
 def _card(row: overview.Row) -> str:
-    alt = html.escape(overview.hero(row)[2])
+    alt = html.escape(overview.headline(row)["alt"])
     page, counts = f"papers/{row.slug}.html", row.counts()
     numbers = {
         "Accuracy, %": _said(row.accuracy(row.slug)),

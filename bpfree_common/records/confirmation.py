@@ -9,7 +9,6 @@ count: a confirmed report shows the times of the laboratory that made it.
 """
 
 import datetime
-import json
 import random
 from pathlib import Path
 
@@ -101,8 +100,7 @@ def _confirm(slug, profile, reports: Path, commits, folders) -> str | None:
     if apart := loading.different(old, new, list(made["hashes"]["data"])):
         return f"data are loaded differently: {', '.join(apart)}"
     listed = _listed(made["hashes"], before, bool(quick["hashes"]["rule_calls"]))
-    roots = frozenset(rules.words(json.loads(replay.file(new, _path(slug)))))
-    if untested := changes.untested(listed, roots):
+    if untested := changes.untested(listed):
         more = f" and {len(untested) - 3} more" if len(untested) > 3 else ""
         return f"changed, and not executed by quick: {', '.join(untested[:3])}{more}"
     executed = notebook.read(record.folder(slug, profile, reports) / f"{slug}.ipynb")

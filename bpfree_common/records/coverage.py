@@ -23,50 +23,21 @@ class Changes:
         self.old, self.new, self.run = old, new, run
         self.watched: dict[str, dict[str, str]] = {m: dict(u) for m, u in run.items()}
 
-    def untested(
-        self, listed: dict[str, set[str] | None], roots: frozenset[str] = frozenset()
-    ) -> list[str]:
+    def untested(self, listed: dict[str, set[str]]) -> list[str]:
         """Changed units that the standard run may execute but the quick one has not.
 
-        listed: module of the old laboratory -> its units that the standard run executed,
-        or None if only the module is known: then those count that can be reached by name
-        from `roots`, the words of the notebook, and from what the quick run executed.
+        listed: module of the old laboratory -> its units that the standard run executed.
         Unchanged units are added to `watched`, where they now are.
         """
-        reached = self._reached(roots) if roots else None
         found = []
         for module, executed in listed.items():
             units = self.old[module]
             for name, digest in units.functions.items():
-                if executed is None or name in executed:
+                if name in executed:
                     found += self._function(module, name, digest, listed)
             for name, digest in units.bindings.items():
                 found += self._binding(module, name, digest, listed)
-        if reached is not None:
-            found = [each for each in found if _word(each) in reached]
         return sorted(set(found))
-
-    def _reached(self, roots: frozenset[str]) -> set[str]:
-        """Words that the notebook or a function which its quick run executed uses.
-
-        A function that is reached and was not executed may call others: it is asked for
-        itself, and is only harmless if it has not changed.
-        """
-        found = set(roots)
-        for module, done in self.run.items():
-            for name in set(done) & set(getattr(self.new.get(module), "functions", ())):
-                found |= self.new[module].words[name]
-        while True:
-            more = {
-                word
-                for units in self.old.values()
-                for name, words in ((n, units.words[n]) for n in units.functions)
-                if _word(name) in found and not self._ran(name)
-                for word in words
-            }
-            if more <= found:
-                return found
-            found |= more
 
     def _function(self, module: str, name: str, digest: str, listed) -> list[str]:
         if self._unchanged(name, digest):

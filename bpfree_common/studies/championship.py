@@ -146,6 +146,11 @@ def _with_opponents(rule: Entrant, grounds: dict[str, Entrant]) -> Entrant:
 # --- differences ------------------------------------------------------------------------
 
 
+def percent(values, digits: int = 1) -> str:
+    """The mean of fractions in per cent, with its interval as far as it can be."""
+    return statistics.estimate(100 * values).within(0, 100).text(digits=digits)
+
+
 def difference(a, b) -> Estimate | None:
     """a - b in points, paired by the seeds that both have; None if one is missing."""
     if a is None or b is None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bpfree_common.studies import statistics, tables
+from bpfree_common.studies import tables
 from bpfree_common.studies.championship import (
     Entrant,
     Field,
@@ -10,6 +10,7 @@ from bpfree_common.studies.championship import (
     difference,
     groups,
     own,
+    percent,
 )
 from bpfree_common.studies.contest import CONVERGED, EPOCHS
 from bpfree_common.studies.contest_networks import BACKPROP, FROZEN, SUPERVISED
@@ -40,7 +41,7 @@ def standings(found: Field) -> list[dict]:
         for each in tied:
             row = {"ties": place, "rule": each.short}
             row["paper"] = link(each) if each.entry else "*opponent*"
-            row["test accuracy %"] = _percent(each.values())
+            row["test accuracy %"] = percent(each.values(), 2)
             for column, all_of in duels.items():
                 row[column] = all_of[each.name].text if each.name in all_of else ""
             table.append(row | {"job": job(each)})
@@ -61,7 +62,7 @@ def convergence(found: Field) -> list[dict]:
             row = {
                 "ties": place,
                 "rule": each.short,
-                "test accuracy %": _percent(each.values(CONVERGED)),
+                "test accuracy %": percent(each.values(CONVERGED), 2),
                 "epochs": f"{each.values(EPOCHS).mean():.1f}" + " (cap)" * each.capped,
                 "minus equal passes": gain.text(sign=True),
                 "minus own backprop": duel.text if duel else "",
@@ -121,10 +122,6 @@ def grounds_table(found: Field) -> list[dict]:
         row["rules that start there"] = ", ".join(users) or tables.MISSING
         for arm in (BACKPROP, FROZEN, SUPERVISED):
             values = holder.values(arm=arm)
-            row[f"{arm} %"] = tables.MISSING if values is None else _percent(values)
+            row[f"{arm} %"] = tables.MISSING if values is None else percent(values, 2)
         table.append(row)
     return table
-
-
-def _percent(values) -> str:
-    return statistics.estimate(100 * values).within(0, 100).text(digits=2)

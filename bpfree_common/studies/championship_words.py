@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from bpfree_common.studies import statistics
 from bpfree_common.studies.championship import (
     MARGIN,
     Entrant,
@@ -11,6 +10,7 @@ from bpfree_common.studies.championship import (
     difference,
     front,
     own,
+    percent,
 )
 from bpfree_common.studies.contest import CONVERGED, EPOCHS, layers
 from bpfree_common.studies.contest_networks import BACKPROP, FROZEN, SUPERVISED
@@ -87,7 +87,7 @@ def supervision(found: Field) -> str:
         values = ground.values(arm=SUPERVISED)
         if values is not None:
             gap = difference(values, ground.values()).text(sign=True)
-            parts.append(f"{_percent(values)} % on `{name}`, {gap} points from backprop")
+            parts.append(f"{percent(values)} % on `{name}`, {gap} points from backprop")
     if not parts:
         return ""
     return (
@@ -157,8 +157,8 @@ def _best(found: Field) -> str:
     best = found.ranked[0]
     equal = [n for n, d in duels.items() if d.equal]
     text = (
-        f"Textbook backprop (ReLU, He) reaches {_percent(values)} %; the best rule, "
-        f"{best.short}, {_percent(best.values())} %, a difference of "
+        f"Textbook backprop (ReLU, He) reaches {percent(values)} %; the best rule, "
+        f"{best.short}, {percent(best.values())} %, a difference of "
         f"{duels[best.name].gap.text(digits=2, sign=True)} points"
     )
     if duels[best.name].word == "open":
@@ -199,8 +199,8 @@ def _converged(found: Field) -> str:
         reference = found.textbook
         text += (
             f". The best is {found.find(best).short} with "
-            f"{_percent(found.find(best).values(CONVERGED))} %, textbook backprop has "
-            f"{_percent(reference.values(CONVERGED))} % after "
+            f"{percent(found.find(best).values(CONVERGED))} %, textbook backprop has "
+            f"{percent(reference.values(CONVERGED))} % after "
             f"{reference.values(EPOCHS).mean():.0f} epochs"
         )
     return text + "."
@@ -238,7 +238,7 @@ def _depth(found: Field, deep: list[int]) -> str:
         if r.values(layers(last)) is not None
     }
     reference = found.textbook
-    ends = [_percent(reference.values(layers(count))) for count in (first, last)]
+    ends = [percent(reference.values(layers(count))) for count in (first, last)]
     text = (
         f"From {first} to {last} layers, with starts that suit depth, textbook backprop "
         f"goes from {ends[0]} to {ends[1]} %"
@@ -251,11 +251,7 @@ def _depth(found: Field, deep: list[int]) -> str:
     level = [n for n, v in tests.items() if v >= reference.values(layers(last)).mean()]
     return (
         f"{text}. At {last} layers the best rule is {found.find(top).short} "
-        f"({_percent(found.find(top).values(layers(last)))} %); with a mean not below "
+        f"({percent(found.find(top).values(layers(last)))} %); with a mean not below "
         f"textbook backprop's: {_listed(found, level)}. Most is lost by "
         f"{found.find(worst).short} ({lost[worst]:.0f} points)."
     )
-
-
-def _percent(values) -> str:
-    return statistics.estimate(100 * values).within(0, 100).text()

@@ -68,10 +68,16 @@ class Comparison:
         return self.difference(arm, other).text(100, digits, sign=True)
 
     def rows(self, reference: str) -> list[dict]:
-        """One row per arm for a table: accuracy, difference, setting, settings tried."""
+        """One row per arm for a table: measure, difference, setting, settings tried.
+
+        Fractions are shown in per cent and points, other measures in their own unit.
+        """
         found, minus = [], f"minus {label(reference)}"
+        what, scale = f"{self.measure}, {self.unit}", 1
+        if self.unit == "fraction":
+            what, scale = f"{self.measure} %", 100
         for arm, tuned in self.arms.items():
-            own = arm == reference
+            own, gap = arm == reference, self.difference(arm, reference)
             chosen = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}"
                                for k, v in tuned.chosen.items())  # fmt: skip
             remark = " (**at edge**)" if tuned.at_edge else ""
@@ -79,8 +85,8 @@ class Comparison:
             found.append(
                 {
                     "arm": label(arm),
-                    "test accuracy %, 95 % interval": self.percent(arm, 2),
-                    minus: "" if own else self.points(arm, reference, 2),
+                    f"{what}, 95 % interval": self.estimate(arm).text(scale, 2),
+                    minus: "" if own else gap.text(scale, 2, sign=True),
                     "chosen": chosen + remark,
                     "settings tried": len(tuned.tried),
                 }

@@ -86,16 +86,21 @@ def available(profile: str) -> str:
     A page that is made for a report does not show another profile's records. Raises
     ReportError when there are none to show.
     """
-    if records.load_all(profile):
+    if _any(profile):
         return profile
     by_hand = "BPFREE_RUN_DIR" not in os.environ
-    if by_hand and records.load_all(COMMITTED):
+    if by_hand and _any(COMMITTED):
         words = f"There are no {profile} records yet: these are the {COMMITTED} ones."
         display(Markdown(f"*{words} `make reports` makes quick ones.*"))
         return COMMITTED
     raise ReportError(
         f"there is no {profile} record to show: run `make reports PROFILE={profile}`"
     )
+
+
+def _any(profile: str) -> bool:
+    papers = [slug for slug, entry in catalogue.load().items() if entry.is_paper]
+    return any((records.folder(s, profile) / records.NAME).is_file() for s in papers)
 
 
 def rows(profile: str) -> list[Row]:
@@ -350,13 +355,17 @@ def states(profile: str) -> list[dict]:
     return found
 
 
+def headline(row: Row) -> dict:
+    """What the record says of the one figure that tells a method's story."""
+    name = row.record["headline"]
+    return next(f for f in row.record["figures"] if f["name"] == name)
+
+
 def hero(row: Row) -> tuple[bytes, str, str]:
-    """PNG, caption and alt text of the one figure that tells a method's story."""
-    shown = row.record["figures"]
-    name = row.record.get("headline") or shown[0]["name"]
-    kept = next(f for f in shown if f["name"] == name)
-    png = _smaller(figure_png(row.slug, row.record["profile"], kept))
-    return png, kept["caption"], kept.get("alt", kept["caption"])
+    """PNG, caption and alt text of that figure."""
+    kept = headline(row)
+    (png,) = figure_pngs(row.slug, row.record["profile"], [kept]).values()
+    return _smaller(png), kept["caption"], kept["alt"]
 
 
 def _smaller(png: bytes, width: int = 600) -> bytes:
@@ -370,20 +379,26 @@ def _smaller(png: bytes, width: int = 600) -> bytes:
     return buffer.getvalue()
 
 
-def figure_png(slug: str, profile: str, kept: dict, reports: Path | None = None) -> bytes:
-    """A figure of a report: its file, or the picture inside the executed notebook.
+def figure_pngs(
+    slug: str, profile: str, figures: list[dict], reports: Path | None = None
+) -> dict[str, bytes]:
+    """Figures of a report by name: their files, or the pictures that its notebook shows.
 
-    Raises ReportError when the report lacks it.
+    figures: what the record says of each. Raises ReportError when the report lacks one.
     """
     folder = records.folder(slug, profile, reports or paths.reports())
-    file = folder / "figures" / f"{kept['name']}.png"
-    if file.is_file():
-        return file.read_bytes()
-    alts = {kept["caption"], kept.get("alt", kept["caption"])}
+    files = {kept["name"]: folder / "figures" / f"{kept['name']}.png" for kept in figures}
+    if all(file.is_file() for file in files.values()):
+        return {name: file.read_bytes() for name, file in files.items()}
+    shown = {}
     for cell in notebook.read(folder / f"{slug}.ipynb")["cells"]:
         for output in cell.get("outputs", []):
             text = "".join(output.get("data", {}).get("text/markdown", ""))
-            for png, alt in images.pictures(text):
-                if alt in alts:
-                    return png
-    raise ReportError(f"the report of {slug} lacks its figure {kept['name']!r}")
+            shown |= {alt: png for png, alt in images.pictures(text)}
+    found = {}
+    for kept in figures:
+        ((_, alt),) = images.pictures(images.picture(b"-", kept["alt"]).data)  # as shown
+        if alt not in shown:
+            raise ReportError(f"the report of {slug} lacks its figure {kept['name']!r}")
+        found[kept["name"]] = shown[alt]
+    return found
