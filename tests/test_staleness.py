@@ -501,6 +501,13 @@ def test_a_change_asks_for_a_run_of_all_that_it_can_reach(old, new, asked):
     assert changes.untested(standard) == []
 
 
+def test_a_constant_asks_for_those_of_its_users_alone_that_the_standard_run_executed():
+    before, after = units(COVERED), units(COVERED.replace("M = 2", "M = 3"))
+    changes = Changes({"toy": before}, {"toy": after}, {"toy": {}})
+    assert changes.untested({"toy": {"make"}}) == []
+    assert changes.untested({"toy": {"make", "reads"}}) == ["toy.reads"]
+
+
 def test_a_changed_statement_outside_functions_is_never_confirmed():
     before, after = units("for a in b: c()\n"), units("for a in b: d()\n")
     changes = Changes({"toy": before}, {"toy": after}, {"toy": {}})

@@ -85,12 +85,16 @@ class Changes:
             found |= more
 
     def _users(self, words: set[str], listed) -> list[str]:
-        """Functions that name one of these, or are methods of it, and were not run."""
+        """Functions that name one of these, or are methods of it, and were not run.
+
+        Of those that the standard run executed: no other can have taken part.
+        """
         return [
             place
-            for module in listed
+            for module, executed in listed.items()
             for name in self.old[module].functions
-            if words & (self.old[module].words[name] | set(name.split(".")[:-1]))
+            if name in executed
+            and words & (self.old[module].words[name] | set(name.split(".")[:-1]))
             for place in self._user(module, name)
         ]
 
