@@ -17,6 +17,7 @@ from bpfree_common.errors import (
 )
 from bpfree_common.papers import catalogue, parameters, scaffold
 from bpfree_common.running import publish
+from bpfree_common.running.gpus import jobs_at_once
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -250,7 +251,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("-h", "--help", action=_Help, help=words)
     one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")
     one.add_argument("--profile", default="quick", choices=catalogue.PROFILES)
-    one.add_argument("--jobs", type=_positive, default=os.cpu_count())
+    words = "at once; left out: one per GPU, or per processor without any"
+    one.add_argument("--jobs", type=_positive, default=jobs_at_once(), help=words)
     one.add_argument("--threads", type=_positive, default=1, help="per notebook")
     words = "seconds for one whole run; 0 or left out: the profile's limit"
     one.add_argument("--timeout", type=_seconds, help=words)
@@ -278,7 +280,7 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("confirm", help="show that old reports hold for new code")
     one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")
     one.add_argument("--since", required=True, help="the commit that made the reports")
-    one.add_argument("--jobs", type=_positive, default=os.cpu_count())
+    one.add_argument("--jobs", type=_positive, default=jobs_at_once())
     one.add_argument("--remake", type=int, default=2, help="reports to make again")
     one.add_argument("--reports", type=Path, help="folder of reports")
     one.set_defaults(command=confirm)
