@@ -14,6 +14,7 @@ import lightning as L
 import torch
 from lightning.fabric.utilities import registry
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from bpfree_common import progress
@@ -139,6 +140,7 @@ def fit(
     steps_per_execution: int = STEPS_PER_EXECUTION,
     cool: bool = False,
     callbacks: Iterable[Callback] = (),
+    logger: Logger | None = None,
 ) -> LearningRule:
     """Train `rule` on the training split, validating after each epoch.
 
@@ -153,7 +155,8 @@ def fit(
         towards zero, the last step at 2 / S. Whatever a rule's own schedule sets is
         multiplied. A run of another length cools otherwise, so that it does not go on
         from this run's checkpoint.
-    callbacks: further ones of Lightning's.
+    callbacks: further ones of Lightning's. logger: one of Lightning's, which is given
+        every row of the rule's history when its epoch ends.
 
     Raises ValueError if that is less than one.
     """
@@ -165,7 +168,7 @@ def fit(
     data = data.to(device())
     watch = _Watch(stage, _probe(data) if track_alignment else None)
     callbacks = [watch, *callbacks] + [Cooling()] * cool
-    options = {"callbacks": callbacks}
+    options = {"callbacks": callbacks, "logger": logger or False}
     resume = None
     if checkpoint is not None:
         name = f"cooled-{epochs}" if cool else "last"

@@ -137,7 +137,7 @@ class Study(Measurements):
         return data
 
     def budget(self, epochs: int, batch_size: int, **more) -> tuning.Budget:
-        """A budget with this study's seeds; more: `cool`, `track_alignment`, `seeds`."""
+        """A budget with this study's seeds; more: see `tuning.Budget`."""
         seeds = {"seeds": tuple(self.seeds), "tuning_seeds": tuple(self.tuning_seeds)}
         return tuning.Budget(epochs, batch_size, **(seeds | more))
 
@@ -234,6 +234,7 @@ class Study(Measurements):
                     training.train(
                         name, build, tuned.chosen, task.to(training.device()), seed,
                         epochs, old.batch_size, cool=old.cool, test=True,
+                        logger=old.logger(name, seed) if old.logger else None,
                     )
                     for seed in old.seeds
                 ]  # fmt: skip

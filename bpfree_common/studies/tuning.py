@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+from lightning.pytorch.loggers import Logger
 
 from bpfree_common.data import Data
 from bpfree_common.learning import training
@@ -29,7 +30,8 @@ class Budget:
     """What every arm of a comparison may spend.
 
     cool: the rate is constant for the first half of all steps and then falls linearly
-    to zero. seeds: reporting seeds. tuning_seeds: those that choose the setting.
+    to zero. seeds: reporting seeds. tuning_seeds: those that choose the setting. logger:
+    makes one of Lightning's for an arm and a reporting seed: ``logger(arm, seed)``.
     """
 
     epochs: int
@@ -38,6 +40,7 @@ class Budget:
     tuning_seeds: tuple[int, ...]
     cool: bool = True
     track_alignment: bool = False
+    logger: Callable[[str, int], Logger] | None = None
 
 
 @dataclass
@@ -168,6 +171,7 @@ def tune(
             arm, build, hyper, task, seed, budget.epochs, budget.batch_size,
             cool=budget.cool, test=report,
             track_alignment=report and budget.track_alignment,
+            logger=budget.logger(arm, seed) if report and budget.logger else None,
             checkpoint=checkpoint(hyper, seed) if checkpoint else None,
         )  # fmt: skip
 
