@@ -26,6 +26,7 @@ from bpfree_common.learning.cooling import Cooling
 from bpfree_common.learning.rule import LearningRule
 
 EVALUATION_BATCH = 2_000  #: samples per slice when a metric is computed
+PRECISIONS = ("highest", "high", "medium")  #: of products of float32 matrices
 STEPS_PER_EXECUTION = 128  #: training steps that Lightning starts at once
 
 
@@ -91,6 +92,30 @@ def device() -> torch.device:
         ) from None
 
 
+def precision() -> str:
+    """How float32 matrices are multiplied in a run at a paper's scale.
+
+    `BPFREE_PRECISION` decides: `highest` (the default), `high`, or `medium`, which is
+    bfloat16 where the processor has it. Raises DeviceError for another word.
+    """
+    wanted = os.environ.get("BPFREE_PRECISION", "highest")
+    if wanted not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise DeviceError(f"BPFREE_PRECISION={wanted!r} is none of {known}")
+    return wanted
+
+
+@contextmanager
+def multiplying(precision: str) -> Iterator[None]:
+    """A block in which float32 matrices are multiplied with `precision`."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def silence() -> None:
     """Quiet Lightning's start-up lines and tips: they carry machine facts."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
@@ -141,6 +166,7 @@ def fit(
     cool: bool = False,
     callbacks: Iterable[Callback] = (),
     logger: Logger | None = None,
+    precision: str = "highest",
 ) -> LearningRule:
     """Train `rule` on the training split, validating after each epoch.
 
@@ -157,6 +183,7 @@ def fit(
         from this run's checkpoint.
     callbacks: further ones of Lightning's. logger: one of Lightning's, which is given
         every row of the rule's history when its epoch ends.
+    precision: of products of float32 matrices while training: see `precision`.
 
     Raises ValueError if that is less than one.
     """
@@ -180,7 +207,8 @@ def fit(
     train = Batches(data.x_train, data.y_train, batch_size, shuffle_seed=seed)
     val = Batches(data.x_val, data.y_val, EVALUATION_BATCH)
     loop = trainer(epochs, **options)
-    loop.fit(rule, Executions(train, steps_per_execution), val, ckpt_path=resume)
+    with multiplying(precision):
+        loop.fit(rule, Executions(train, steps_per_execution), val, ckpt_path=resume)
     return rule
 
 
