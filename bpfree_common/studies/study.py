@@ -243,8 +243,6 @@ class Study(Measurements):
                     training.train(
                         name, build, tuned.chosen, task.to(training.device()), seed,
                         epochs, old.batch_size, cool=old.cool, test=True,
-                        logger=old.logger(name, seed) if old.logger else None,
-                        precision=old.precision,
                     )
                     for seed in old.seeds
                 ]  # fmt: skip
