@@ -67,6 +67,11 @@ MUTATIONS = {
         "return F",
         "neuron 0 gets no signal, and a wave is about sqrt(d / 2) long",
     ),
+    "even waves over a whole turn": (
+        "step = math.pi /",
+        "step = 2 * math.pi /",
+        "even waves over C + 1 neurons are orthogonal",
+    ),
     "two waves forget the ones": (
         "(tens[:, None] + ones)",
         "(tens[:, None] + 0 * ones)",
