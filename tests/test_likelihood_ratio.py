@@ -12,7 +12,6 @@ SLUG = "likelihood_ratio"
 QUADRATIC = "a quadratic loss: the mean over all noise is the gradient"
 AGREE = "one noisy layer: layer-wise and all at once agree"
 CONSTANT = "pairs and baseline: a constant in the loss changes nothing"
-LAPLACE = "Laplace noise: the credit is the slope of the smoothed loss"
 DRAWS = "every draw: mean 0, E[noise score] = 1, uncorrelated, fresh"
 WEIGHTS = "weight noise: the mean over all noise is the gradient"
 STEP = "a step neuron: the credit is the slope of Phi(v / sigma)"
@@ -62,9 +61,9 @@ MUTATIONS = {
         "torch.rand(K, 1, n, dtype=like.dtype)",
         "QMC: in every dimension the points of a sample leave no gap above 2 / K",
     ),
-    "Laplace noise with a normal score": (
-        "magnitude * noise.sign(), noise.sign()",
-        "magnitude * noise.sign(), noise",
+    "Laplace noise with twice its score": (
+        ".exponential_() * sign, sign",
+        ".exponential_() * sign, 2 * sign",
         DRAWS,
     ),
     "weights forget their scale": ("score / scale))", "score))", WEIGHTS),
