@@ -50,8 +50,8 @@ MUTATIONS = {
         TRAVEL,
     ),
     "IL-prox: no bias in the norm": (
-        "f.square().sum(1).mean() + 1 + self.eps",
-        "f.square().sum(1).mean() + self.eps",
+        "f.norm(dim=1).square().mean() + 1 + self.eps",
+        "f.norm(dim=1).square().mean() + self.eps",
         FORWARD,
     ),
     "IL-prox: target without its denominator": (
