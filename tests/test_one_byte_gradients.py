@@ -1,4 +1,4 @@
-"""One byte per gradient: identities hold, defects are caught, messages have their bytes."""
+"""One byte per gradient: identities hold, defects are caught, bytes are counted."""
 
 import pytest
 import torch
