@@ -233,6 +233,8 @@ class LearningRule(L.LightningModule):
             values = [entry[name] for entry in logged if name in entry]
             row[name] = float(torch.stack(values).mean())
         self.history.append(row)
+        for logger in self.trainer.loggers:
+            logger.log_metrics(_flat(row), step=row["epoch"])
         self.row = {}
         self._schedule("epoch")
 
@@ -243,3 +245,14 @@ class LearningRule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """The counterpart of `on_save_checkpoint`."""
         self.history = checkpoint["history"]
+
+
+def _flat(row: dict) -> dict[str, float]:
+    """A row of the history for a logger: what it has by unit, under the unit's number."""
+    flat = {}
+    for name, value in row.items():
+        if isinstance(value, list):
+            flat |= {f"{name}/{unit}": each for unit, each in enumerate(value)}
+        else:
+            flat[name] = value
+    return flat
