@@ -120,6 +120,6 @@ def test_nothing_crosses_a_boundary_and_every_unit_waits_for_the_loss(paper):
 def test_the_contest_gets_the_fast_form_and_it_steps_on_any_number_of_rows(paper):
     rule = paper.build_dense([8, 5, 3], sgd(0.1))
     assert isinstance(rule, paper.Batched)
-    for rows in (20, 23):
+    for rows in (3, 20, 23):
         rule.credit((torch.randn(rows, 8), torch.arange(rows) % 3))
         assert all(p.grad.isfinite().all() for p in rule.parameters())
