@@ -29,8 +29,8 @@ MUTATIONS = {
         TEAM,
     ),
     "scalars are applied as they arrive": (
-        "return sorted(inbox)\n",
-        "return list(inbox)\n",
+        "return sorted(inbox)",
+        "return list(inbox)",
         "replicas that never move their weights are equal bit for bit",
     ),
     "nothing is replayed": (
