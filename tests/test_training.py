@@ -483,3 +483,20 @@ def test_a_logger_changes_nothing_about_the_run(digits, tmp_path):
     logged = fit(make(), digits, 1, 64, seed=5, logger=CSVLogger(tmp_path))
     assert torch.equal(weights(plain), weights(logged))
     assert plain.history == logged.history
+
+
+class Transposed(Backprop):
+    """Backpropagation whose credits lie in memory column by column."""
+
+    def credit(self, batch):
+        out = super().credit(batch)
+        for p in self.parameters():
+            if p.dim() == 2:
+                p.grad = p.grad.T.contiguous().T
+        return out
+
+
+def test_a_credit_in_another_order_of_memory_is_refused_and_not_misread(digits):
+    """Fused SGD takes such numbers in the wrong order and says nothing."""
+    with pytest.raises(ContractError, match="'units.0.*lies in memory otherwise"):
+        fit(make(Transposed, sgd(0.1)), digits, 1, 64)
