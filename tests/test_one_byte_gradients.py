@@ -38,6 +38,7 @@ MUTATIONS = {
         "for past, each in [(step, inbox)]:",
         "after each 16th step a replaying machine",
     ),
+    "what fills the last byte is applied": ("[: self.samples]", "[:8]", TEAM),
     "rounded down": (".round().clamp", ".floor().clamp", ROUNDING),
     "the sign is lost": (
         "(1 - 2 * (codes // self.levels))",
@@ -96,7 +97,7 @@ def test_a_message_has_one_byte_for_each_scalar_whatever_the_size_of_the_network
     x, y = small_batch()
     for width in (4, 40):
         network = nn.Sequential(*mlp([16, width, 3]))
-        machine = paper.Machine(0, network, lr=0.1)
+        machine = paper.Machine(0, network, lr=0.1, samples=5)
         assert len(machine.measure(0, [(x, y)] * 5)) == 5
 
 
