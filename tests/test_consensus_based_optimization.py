@@ -1,4 +1,4 @@
-"""Consensus-based optimization: identities hold, defects are caught, swarms do as told."""
+"""Consensus-based optimization: identities hold, defects are caught, swarms agree."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ LIMITS = "alpha = 0 gives the mean, alpha to infinity the best particle"
 SPREAD = "spread grows by (1 - lam dt)^2 + sigma^2 dt"
 ONE_STEP = "a step with one group is one consensus and one move"
 HOP = "a hop stays where its particles are"
-PARTIAL = "partial: each group moves to its own consensus point"
+GROUPS = "full: all particles move to each group's consensus point in turn"
 KICK = "a stalled consensus point kicks all particles"
 
 MUTATIONS = {
@@ -31,10 +31,15 @@ MUTATIONS = {
         "where all agree nothing moves",
     ),
     "a hop around the origin": ("X = x + spread * B", "X = spread * B", HOP),
-    "the first group moves the swarm twice": (
+    "every group sees the first swarm": (
         "P = [part[some] for part in X]",
         "P = [part[some] for part in start]",
-        PARTIAL,
+        GROUPS,
+    ),
+    "a group moves as if it were another": (
+        "part.index_copy(0, some, new)",
+        "part.index_copy(0, some.flip(0), new)",
+        "partial: each group moves to its own consensus point in turn",
     ),
     "the sign of the credit": (
         "p.grad = (before - after)",
@@ -108,6 +113,26 @@ def test_isotropic_noise_of_a_layer_reads_the_weights_of_all(paper):
     torch.manual_seed(0)
     found = audit(build, (torch.randn(6, 40), torch.arange(6) % 3), depth=3)
     found.expect(crossings=2, locking="full", weight_transport="full", forward=4)
+
+
+@pytest.mark.parametrize("isotropic", [False, True])
+def test_weights_that_no_pass_sees_reach_other_layers_by_isotropic_noise_alone(
+    paper, isotropic
+):
+    torch.manual_seed(0)
+    layers = paper.swarm_of(4, [40, 32, 3], 0.3)
+    rule = paper.CBO(layers, 4, sigma=0.1, isotropic=isotropic, kick=0.0).double()
+    x, batch = torch.randn(6, 40).double(), torch.arange(6) % 3
+
+    def sent_elsewhere():
+        torch.manual_seed(3)
+        rule.credit((x, batch))
+        return rule.units[1].weight.grad.clone()
+
+    before, unseen = sent_elsewhere(), torch.randn_like(rule.units[0].weight)
+    with torch.no_grad():
+        rule.units[0].weight += unseen - unseen @ torch.linalg.pinv(x) @ x
+    assert torch.allclose(sent_elsewhere(), before, rtol=0, atol=1e-9) != isotropic
 
 
 def test_a_swarm_without_kick_agrees_and_then_rests(build):
