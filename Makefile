@@ -6,16 +6,17 @@
 PYTHON  ?= python3
 PROFILE ?= quick
 M       ?=
-# GNU nproc obeys OpenMP's variables, which clusters set to one
-JOBS    ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || sysctl -n hw.ncpu)
+JOBS    ?=
 TORCH   ?=
+# GNU nproc obeys OpenMP's variables, which clusters set to one
+CORES   := $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || sysctl -n hw.ncpu)
 
 ENV   := .venv
 PY    := $(ENV)/bin/python
 READY := $(ENV)/.ready# says where the checkout was
 KEPT  := $(shell cat $(ENV)/.torch 2>/dev/null)# the build of PyTorch that was asked for
 BUILD := $(or $(TORCH),$(KEPT))
-RUN   := $(PY) -m bpfree_common run --profile $(PROFILE) --jobs $(JOBS)
+RUN   := $(PY) -m bpfree_common run --profile $(PROFILE) $(if $(JOBS),--jobs $(JOBS))
 INDEX := $(if $(BUILD),--extra-index-url https://download.pytorch.org/whl/$(BUILD))
 
 FIRST := reports/standard/overview/overview.ipynb
@@ -75,12 +76,12 @@ lint: $(READY)
 	$(PY) -m nbstripout --keep-id --verify $$(git ls-files 'notebooks/*.ipynb')
 
 unit: $(READY)
-	$(PY) -m pytest -n $(JOBS) --dist worksteal
+	$(PY) -m pytest -n $(or $(JOBS),$(CORES)) --dist worksteal
 
 notebooks: $(READY)
-	$(PY) -m bpfree_common run --jobs $(JOBS)
+	$(PY) -m bpfree_common run $(if $(JOBS),--jobs $(JOBS))
 	rm -rf reports/again
-	OMP_NUM_THREADS=1 $(PY) -m pytest -o addopts= -q -n $(JOBS) --dist loadscope \
+	OMP_NUM_THREADS=1 $(PY) -m pytest -o addopts= -q -n $(or $(JOBS),$(CORES)) --dist loadscope \
 	  -p bpfree_common.running.repeat --again reports/again/quick \
 	  --nbval --nbval-current-env \
 	  --nbval-cell-timeout=300 reports/quick

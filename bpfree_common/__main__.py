@@ -17,6 +17,7 @@ from bpfree_common.errors import (
 )
 from bpfree_common.papers import catalogue, parameters, scaffold
 from bpfree_common.running import publish
+from bpfree_common.running.gpus import jobs_at_once
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -121,10 +122,12 @@ def confirm(options) -> int:
     from bpfree_common.records import confirmation
 
     entries = [catalogue.get(s) for s in _named(options.slugs) or catalogue.load()]
-    made = [e for e in entries if e.has("standard") and not (e.reads_records or e.own)]
+    profile = options.profile
+    made = [e for e in entries if e.has(profile) and not (e.reads_records or e.own)]
     slugs = [entry.slug for entry in made]
+    remake = options.remake if options.remake is not None else 2 * (profile == "standard")
     found = confirmation.confirm(
-        slugs, options.since, _reports(options), "standard", options.jobs, options.remake
+        slugs, options.since, _reports(options), profile, options.jobs, remake
     )
     for slug, reason in found.items():
         print(f"{slug}: {f'not confirmed: {reason}' if reason else 'confirmed'}")
@@ -250,7 +253,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("-h", "--help", action=_Help, help=words)
     one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")
     one.add_argument("--profile", default="quick", choices=catalogue.PROFILES)
-    one.add_argument("--jobs", type=_positive, default=os.cpu_count())
+    words = "at once; left out: one per GPU, or per processor without any"
+    one.add_argument("--jobs", type=_positive, default=jobs_at_once(), help=words)
     one.add_argument("--threads", type=_positive, default=1, help="per notebook")
     words = "seconds for one whole run; 0 or left out: the profile's limit"
     one.add_argument("--timeout", type=_seconds, help=words)
@@ -278,8 +282,10 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("confirm", help="show that old reports hold for new code")
     one.add_argument("slugs", nargs="*", metavar="NOTEBOOK")
     one.add_argument("--since", required=True, help="the commit that made the reports")
-    one.add_argument("--jobs", type=_positive, default=os.cpu_count())
-    one.add_argument("--remake", type=int, default=2, help="reports to make again")
+    one.add_argument("--profile", default="standard", choices=catalogue.PROFILES[1:])
+    one.add_argument("--jobs", type=_positive, default=jobs_at_once())
+    words = "reports to make again as a sample; left out: 2, none at a paper's scale"
+    one.add_argument("--remake", type=int, help=words)
     one.add_argument("--reports", type=Path, help="folder of reports")
     one.set_defaults(command=confirm)
     one = commands.add_parser("new", help="begin a rule: notebook, entry and test")

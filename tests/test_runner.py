@@ -137,13 +137,16 @@ def test_one_failure_does_not_hide_the_others(project):
 
 # --- killed at any instant --------------------------------------------------------------
 
+#: How often a runner is killed; `BPFREE_KILLS=200` tries more often than a test run may.
+KILLS = int(os.environ.get("BPFREE_KILLS", "16"))
+
 
 def test_a_runner_killed_at_random_instants_leaves_old_or_new_but_never_half(project):
     path = project.add("tiny")
     numbers = random.Random(0)
     source = path.read_text()
     versions = {}  # hash of the notebook -> a comment that only this version has
-    for attempt in range(16):
+    for attempt in range(KILLS):
         path.write_text(source.replace("| a number", f"| attempt {attempt}."))
         versions[notebook.content_hash(path)] = f"| attempt {attempt}."
         process = subprocess.Popen(

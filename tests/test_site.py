@@ -143,6 +143,19 @@ def test_the_overview_and_the_gallery_show_every_paper_with_its_numbers(
             assert accuracy is None or accuracy.text() in shown.get_text()
 
 
+def test_the_page_of_schematics_shows_every_paper_in_the_order_of_families(
+    pages, papers, site
+):
+    cards = pages[site / "schematics.html"].select(".cards > li")
+    found = overview.by_family(papers)
+    assert [card.select_one("h3").get_text() for card in cards] == [
+        row.entry.title for row in found
+    ]
+    for row, card in zip(found, cards, strict=True):
+        figures = {each["name"]: each for each in row.record["figures"]}
+        assert card.select_one("img")["alt"] == figures["schematic"]["alt"]
+
+
 def test_every_public_function_of_a_room_is_on_its_page(pages, site):
     for room in api.ROOMS:
         shown = {t["id"] for t in pages[site / "api" / f"{room}.html"].select("dt[id]")}

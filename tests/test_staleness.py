@@ -508,6 +508,15 @@ def test_a_constant_asks_for_those_of_its_users_alone_that_the_standard_run_exec
     assert changes.untested({"toy": {"make", "reads"}}) == ["toy.reads"]
 
 
+def test_a_name_that_is_bound_is_not_one_that_is_used():
+    """A field `budget` of a class does not make the class of a function `budget`."""
+    toy = "def budget(): return 1\nclass Held:\n    budget: int\n    made = budget()\n"
+    made = units(toy).words["Held"]
+    assert "budget" in made
+    bound = units(toy.replace("= budget()", "= 2")).words["Held"]
+    assert "budget" not in bound
+
+
 def test_a_changed_statement_outside_functions_is_never_confirmed():
     before, after = units("for a in b: c()\n"), units("for a in b: d()\n")
     changes = Changes({"toy": before}, {"toy": after}, {"toy": {}})

@@ -1,5 +1,6 @@
 """Training through Lightning: the loop adds nothing, resumes bit for bit, scales out."""
 
+import csv
 import math
 import os
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 import torch
 from lightning.fabric.utilities import registry
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
 
 from bpfree_common import Backprop, adam, fit, knn_graph, load_data, lr_grid, mlp, sgd
 from bpfree_common.errors import ContractError
@@ -461,3 +463,40 @@ def test_two_ranks_do_what_one_rank_does(digits, tmp_path):
     two = torch.load(tmp_path / "two.pt")
     for name, value in one.state_dict().items():
         assert torch.allclose(value, two[name], atol=1e-5), name
+
+
+def test_a_logger_is_given_every_row_of_the_history(digits, tmp_path):
+    """What has a value per unit stands under the unit's number."""
+    logger = CSVLogger(tmp_path, name="mine", version="seed-5")
+    rule = fit(make(), digits, 2, 64, seed=5, track_alignment=True, logger=logger)
+    with (tmp_path / "mine/seed-5/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    trained = [row for row in rule.history if row["epoch"] > 0]
+    assert [int(row["epoch"]) for row in rows] == [1, 2]
+    for row, seen in zip(trained, rows, strict=True):
+        assert float(seen["validation"]) == pytest.approx(row["validation"])
+        assert float(seen["alignment/1"]) == pytest.approx(row["alignment"][1])
+
+
+def test_a_logger_changes_nothing_about_the_run(digits, tmp_path):
+    plain = fit(make(), digits, 1, 64, seed=5)
+    logged = fit(make(), digits, 1, 64, seed=5, logger=CSVLogger(tmp_path))
+    assert torch.equal(weights(plain), weights(logged))
+    assert plain.history == logged.history
+
+
+class Transposed(Backprop):
+    """Backpropagation whose credits lie in memory column by column."""
+
+    def credit(self, batch):
+        out = super().credit(batch)
+        for p in self.parameters():
+            if p.dim() == 2:
+                p.grad = p.grad.T.contiguous().T
+        return out
+
+
+def test_a_credit_in_another_order_of_memory_is_refused_and_not_misread(digits):
+    """Fused SGD takes such numbers in the wrong order and says nothing."""
+    with pytest.raises(ContractError, match="'units.0.*lies in memory otherwise"):
+        fit(make(Transposed, sgd(0.1)), digits, 1, 64)

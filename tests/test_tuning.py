@@ -99,3 +99,18 @@ def test_settings_that_the_question_fixes_are_not_searched_around(monkeypatch):
     again = tuning.tune("arm", None, task, budget, [0.01])
     assert len(again.tried) > 1
     assert not again.fixed
+
+
+def test_a_logger_is_made_for_each_run_that_is_reported(monkeypatch):
+    given = []
+
+    def train(arm, build, hyper, task, seed, *budget, logger=None, **options):
+        given.append((seed, logger))
+        return Run(arm, seed, hyper, None, validation=0.5, test=0.5)
+
+    monkeypatch.setattr(tuning.training, "train", train)
+    budget = tuning.Budget(
+        1, 8, seeds=(0, 1), tuning_seeds=(1000,), logger=lambda arm, seed: f"{arm} {seed}"
+    )
+    tuning.tune("mine", None, torch.nn.Identity(), budget, fixed(0.01))
+    assert given == [(1000, None), (0, "mine 0"), (1, "mine 1")]

@@ -51,6 +51,7 @@ class LearningRule(L.LightningModule):
         self.history: list[dict] = []  # one row per epoch
         self.row: dict = {}  # what is known of the current epoch
         self._listened = True  # see `_step_optimizer`
+        self._laid_out = False  # whether `_check_layout` has looked in this fit
         self._logged: list[dict] = []
         self._scored: list[Tensor] = []
 
@@ -168,11 +169,29 @@ class LearningRule(L.LightningModule):
         for optimizer in optimizers:
             optimizer.optimizer.zero_grad(set_to_none=True)
         self._logged.append(self.credit(batch))
+        if not self._laid_out:
+            self._check_layout()
         if self.trainer.world_size > 1:
             self._average_credit()
         for optimizer in optimizers:
             self._step_optimizer(optimizer)
         self._schedule("step")
+
+    def _check_layout(self) -> None:
+        """Raise ContractError if a credit lies in memory otherwise than its parameter.
+
+        Fused optimisers would take its numbers in another order, without a word.
+        """
+        for name, p in self.named_parameters():
+            if p.grad is None or p.grad.layout != torch.strided:
+                continue
+            places = zip(p.shape, p.stride(), p.grad.stride(), strict=True)
+            if any(size > 1 and one != other for size, one, other in places):
+                raise ContractError(
+                    f"the credit of {name!r} lies in memory otherwise than the parameter "
+                    "(channels_last?): write `p.grad = torch.empty_like(p).copy_(credit)`"
+                )
+        self._laid_out = True
 
     def _step_optimizer(self, optimizer: LightningOptimizer) -> None:
         """`optimizer.step()`, without the calls around it when nothing listens to them.
@@ -196,6 +215,7 @@ class LearningRule(L.LightningModule):
             is_overridden(hook, callback, Callback) for callback in self.trainer.callbacks
         )
         self._listened = heard or not plain
+        self._laid_out = False
 
     @property
     def steps_per_epoch(self) -> int:
@@ -233,6 +253,8 @@ class LearningRule(L.LightningModule):
             values = [entry[name] for entry in logged if name in entry]
             row[name] = float(torch.stack(values).mean())
         self.history.append(row)
+        for logger in self.trainer.loggers:
+            logger.log_metrics(_flat(row), step=row["epoch"])
         self.row = {}
         self._schedule("epoch")
 
@@ -243,3 +265,14 @@ class LearningRule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """The counterpart of `on_save_checkpoint`."""
         self.history = checkpoint["history"]
+
+
+def _flat(row: dict) -> dict[str, float]:
+    """A row of the history for a logger: what it has by unit, under the unit's number."""
+    flat = {}
+    for name, value in row.items():
+        if isinstance(value, list):
+            flat |= {f"{name}/{unit}": each for unit, each in enumerate(value)}
+        else:
+            flat[name] = value
+    return flat

@@ -14,6 +14,7 @@ import lightning as L
 import torch
 from lightning.fabric.utilities import registry
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from bpfree_common import progress
@@ -25,6 +26,7 @@ from bpfree_common.learning.cooling import Cooling
 from bpfree_common.learning.rule import LearningRule
 
 EVALUATION_BATCH = 2_000  #: samples per slice when a metric is computed
+PRECISIONS = ("highest", "high", "medium")  #: of products of float32 matrices
 STEPS_PER_EXECUTION = 128  #: training steps that Lightning starts at once
 
 
@@ -90,6 +92,30 @@ def device() -> torch.device:
         ) from None
 
 
+def precision() -> str:
+    """How float32 matrices are multiplied in a run at a paper's scale.
+
+    `BPFREE_PRECISION` decides: `highest` (the default), `high`, or `medium`, which is
+    bfloat16 where the processor has it. Raises DeviceError for another word.
+    """
+    wanted = os.environ.get("BPFREE_PRECISION", "highest")
+    if wanted not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise DeviceError(f"BPFREE_PRECISION={wanted!r} is none of {known}")
+    return wanted
+
+
+@contextmanager
+def multiplying(precision: str) -> Iterator[None]:
+    """A block in which float32 matrices are multiplied with `precision`."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def silence() -> None:
     """Quiet Lightning's start-up lines and tips: they carry machine facts."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
@@ -139,6 +165,8 @@ def fit(
     steps_per_execution: int = STEPS_PER_EXECUTION,
     cool: bool = False,
     callbacks: Iterable[Callback] = (),
+    logger: Logger | None = None,
+    precision: str = "highest",
 ) -> LearningRule:
     """Train `rule` on the training split, validating after each epoch.
 
@@ -153,7 +181,9 @@ def fit(
         towards zero, the last step at 2 / S. Whatever a rule's own schedule sets is
         multiplied. A run of another length cools otherwise, so that it does not go on
         from this run's checkpoint.
-    callbacks: further ones of Lightning's.
+    callbacks: further ones of Lightning's. logger: one of Lightning's, which is given
+        every row of the rule's history when its epoch ends.
+    precision: of products of float32 matrices while training: see `precision`.
 
     Raises ValueError if that is less than one.
     """
@@ -165,7 +195,7 @@ def fit(
     data = data.to(device())
     watch = _Watch(stage, _probe(data) if track_alignment else None)
     callbacks = [watch, *callbacks] + [Cooling()] * cool
-    options = {"callbacks": callbacks}
+    options = {"callbacks": callbacks, "logger": logger or False}
     resume = None
     if checkpoint is not None:
         name = f"cooled-{epochs}" if cool else "last"
@@ -177,7 +207,8 @@ def fit(
     train = Batches(data.x_train, data.y_train, batch_size, shuffle_seed=seed)
     val = Batches(data.x_val, data.y_val, EVALUATION_BATCH)
     loop = trainer(epochs, **options)
-    loop.fit(rule, Executions(train, steps_per_execution), val, ckpt_path=resume)
+    with multiplying(precision):
+        loop.fit(rule, Executions(train, steps_per_execution), val, ckpt_path=resume)
     return rule
 
 

@@ -22,6 +22,7 @@ from bpfree_common.studies.palette import use_style
 
 DOCS = paths.PROJECT / "docs"
 CHAMPIONSHIP = "championship"
+SCHEMATIC = "schematic"  #: the name of the figure that draws where credit goes
 PAGES = (CHAMPIONSHIP, "overview")  #: of the collection, beside those of papers
 _NEEDED = ("sphinx", "myst_nb", "pydata_sphinx_theme", "sphinx-mathjax-offline")
 
@@ -146,21 +147,43 @@ def _write_for_colab(source: Path, entry: catalogue.Entry, repository: str) -> N
 
 
 def _write_tables(source: Path, found: list[overview.Row], made: dict) -> None:
-    """The first page, the overview and the atlas, whose texts stand in docs/."""
-    shown = source / "static" / "gallery"
-    shown.mkdir(parents=True)
-    for row in found:
-        (shown / f"{row.slug}.png").write_bytes(overview.hero(row)[0])
+    """The pages whose texts stand in docs/: the first, schematics, overview, atlas."""
+    heroes = _pictures(source, "gallery", found, overview.hero)
+    drawn = [row for row in found if _schematic(row)]
+    drawn = _pictures(
+        source, "schematics", drawn, lambda r: overview.picture(r, SCHEMATIC)
+    )
     use_style()
-    (shown / "gaps.png").write_bytes(images.render(overview.gap_figure(found)))
+    gaps = images.render(overview.gap_figure(found))
+    (source / "static" / "gallery" / "gaps.png").write_bytes(gaps)
     words = "\n".join(f"- {sentence}" for sentence in overview.sentences(found))
-    _fill(source / "index.md", findings=words, gallery=_raw(tables.gallery(found)))
+    _fill(source / "index.md", findings=words, gallery=_raw(tables.gallery(heroes)))
+    _fill(source / "schematics.md", schematics=_raw(tables.schematics(drawn)))
     _fill(source / "overview.md", methods=_raw(tables.methods(found)))
     _fill(source / "atlas.md", claims=_raw(tables.claims(made)))
     extra = source / "extra"
     extra.mkdir(exist_ok=True)
     atlas.write(made, extra / "atlas.json")
     shutil.copy(atlas.SCHEMA, extra)
+
+
+def _schematic(row: overview.Row) -> bool:
+    return any(figure["name"] == SCHEMATIC for figure in row.record["figures"])
+
+
+def _pictures(source: Path, folder: str, found, of) -> tables.Pictures:
+    """Write a picture of every paper into a static folder; rows by family, with words.
+
+    of: gives PNG, caption and words of a row's picture.
+    """
+    shown = source / "static" / folder
+    shown.mkdir(parents=True)
+    pictures = []
+    for row in overview.by_family(found):
+        png, _, alt = of(row)
+        (shown / f"{row.slug}.png").write_bytes(png)
+        pictures.append((row, alt))
+    return pictures
 
 
 def _fill(path: Path, **parts: str) -> None:

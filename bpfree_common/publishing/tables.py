@@ -1,7 +1,7 @@
 """HTML of the site that is no notebook: the gallery, the overview, the atlas' table."""
 
 import html
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from bpfree_common.papers import catalogue
 from bpfree_common.studies import overview, tables
@@ -10,29 +10,44 @@ from bpfree_common.studies.statistics import Estimate
 _SIGNS = {v: words.replace("*", "") for v, words in tables.VERDICTS.items()}
 _MISSING = "–"
 
+#: Rows in the order of a page, each with the words of its picture.
+Pictures = list[tuple[overview.Row, str]]
 
-def gallery(found: list[overview.Row]) -> str:
+
+def gallery(pictures: Pictures) -> str:
     """One card a paper: its picture, which leads to its page, and three numbers."""
-    cards = "\n".join(_card(row) for row in overview.by_family(found))
+    return _cards(pictures, "gallery", _numbers)
+
+
+def schematics(pictures: Pictures) -> str:
+    """One card a paper: its schematic, which leads to its page."""
+    return _cards(pictures, "schematics", lambda row: "")
+
+
+def _cards(pictures: Pictures, folder: str, more: Callable[[overview.Row], str]) -> str:
+    cards = "\n".join(_card(row, alt, folder, more(row)) for row, alt in pictures)
     return f'<ul class="cards">\n{cards}\n</ul>'
 
 
-def _card(row: overview.Row) -> str:
-    alt = html.escape(overview.headline(row)["alt"])
-    page, counts = f"papers/{row.slug}.html", row.counts()
+def _card(row: overview.Row, alt: str, folder: str, more: str) -> str:
+    page, family = f"papers/{row.slug}.html", catalogue.FAMILIES[row.entry.family]
+    return (
+        f'<li><a href="{page}"><img src="_static/{folder}/{row.slug}.png" '
+        f'alt="{html.escape(alt)}" loading="lazy"></a>'
+        f'<h3><a href="{page}">{html.escape(row.entry.title)}</a></h3>'
+        f"<p>{html.escape(row.entry.short)}, {row.entry.year}. {family}.</p>{more}</li>"
+    )
+
+
+def _numbers(row: overview.Row) -> str:
+    counts = row.counts()
     numbers = {
         "Accuracy, %": _said(row.accuracy(row.slug)),
         "Minus backprop": _said(row.ahead_of(overview.BASELINE), sign=True),
         "Claims reproduced": _reproduced(counts),
     }
     terms = "".join(f"<dt>{k}</dt><dd>{v}</dd>" for k, v in numbers.items())
-    family = catalogue.FAMILIES[row.entry.family]
-    return (
-        f'<li><a href="{page}"><img src="_static/gallery/{row.slug}.png" alt="{alt}" '
-        f'loading="lazy"></a><h3><a href="{page}">{html.escape(row.entry.title)}</a></h3>'
-        f"<p>{html.escape(row.entry.short)}, {row.entry.year}. {family}.</p>"
-        f"<dl>{terms}</dl></li>"
-    )
+    return f"<dl>{terms}</dl>"
 
 
 def _reproduced(counts: dict[str, int]) -> str:

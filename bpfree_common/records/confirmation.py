@@ -97,7 +97,10 @@ def _confirm(slug, profile, reports: Path, commits, folders) -> str | None:
         return f"other packages: {', '.join(packages)}"
     before, after = (_counted(replay.laboratory(c)) for c in commits)
     changes = Changes(before, after, quick["hashes"]["laboratory"])
-    if apart := loading.different(old, new, list(made["hashes"]["data"])):
+    data = list(made["hashes"]["data"])
+    if missing := loading.missing(new, data):
+        return f"no {', '.join(missing)} here to compare: `make data` gets it"
+    if apart := loading.different(old, new, data):
         return f"data are loaded differently: {', '.join(apart)}"
     listed = _listed(made["hashes"], before, bool(quick["hashes"]["rule_calls"]))
     if untested := changes.untested(listed):

@@ -87,3 +87,9 @@ def different(old: str, new: str, names: list[str]) -> list[str]:
     wanted = tuple(sorted(names))
     one, two = digests(old, wanted), digests(new, wanted)
     return [name for name in wanted if one[name] is None or one[name] != two[name]]
+
+
+def missing(commit: str, names: list[str]) -> list[str]:
+    """Which data sets the laboratory of `commit` cannot load on this machine."""
+    found = digests(commit, tuple(sorted(names)))
+    return [name for name, digest in found.items() if digest is None]

@@ -94,12 +94,22 @@ def shown(entry: catalogue.Entry) -> str:
 def pages(
     page: catalogue.Entry, profile: str, reports: Path | None = None
 ) -> dict[str, list]:
-    """What a page of records depends on: the records that it reads, whole, and states."""
+    """What a page of records depends on: the records that it reads, whole, and states.
+
+    The page of all committed records shows those at a paper's own scale too, if any.
+    """
     found = {}
     for slug in catalogue.read_by(page):
-        word, reason = state(slug, profile, reports)
-        found[slug] = [_content(slug, profile, reports), word, reason]
+        found[slug] = _read(slug, profile, reports)
+        large = record.folder(slug, "paper", reports).exists()
+        if large and page.reads_records is True and profile == "standard":
+            found[f"{slug} at scale"] = _read(slug, "paper", reports)
     return found
+
+
+def _read(slug: str, profile: str, reports: Path | None) -> list:
+    """A record's content, and the state that a page says it is in."""
+    return [_content(slug, profile, reports), *state(slug, profile, reports)]
 
 
 def _content(slug: str, profile: str, reports: Path | None) -> str:

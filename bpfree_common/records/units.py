@@ -151,13 +151,15 @@ def _assigned(statement) -> list[str]:
 
 
 def _words(node) -> frozenset[str]:
-    """Every identifier and string in a piece of code, annotations of types left out."""
+    """Every identifier and string that a piece of code uses, annotations left out."""
     if isinstance(node, list):
         return frozenset().union(*map(_words, node))
     if isinstance(node, str):  # which methods a class has, which is not what it calls
         return frozenset() if node[:4] in ("def ", "clas") else frozenset([node])
     found = set()
     for each in _walk(node):
+        if isinstance(getattr(each, "ctx", None), ast.Store) and hasattr(each, "id"):
+            continue  # a name that is bound is not used by that
         values = [value for _, value in ast.iter_fields(each)]
         found |= {value for value in values if isinstance(value, str)}
     return frozenset(found)

@@ -21,6 +21,7 @@ class Job:
     """One notebook to run, and what became of it.
 
     place: the folder of its report under `reports/`, the profile's but for custom runs.
+    gpu: the one that it may use, where there are several.
     """
 
     slug: str
@@ -31,6 +32,7 @@ class Job:
     expected: float | None = None
     staging: Path | None = None
     process: subprocess.Popen | None = None
+    gpu: str = ""
     started: float = 0.0
     seconds: float = 0.0
     result: dict = field(default_factory=dict)

@@ -22,6 +22,7 @@ from bpfree_common.running import execute, processes, publish, scratch
 from bpfree_common.running.environment import environment
 from bpfree_common.running.failures import failure
 from bpfree_common.running.forked import Forked, Warm, possible
+from bpfree_common.running.gpus import gpus, least_used
 from bpfree_common.running.guard import Guard
 from bpfree_common.running.plan import Job, check_data, figures_of
 from bpfree_common.running.view import View
@@ -107,6 +108,7 @@ class Session:
         self.environment = environment(threads, self.mark, self.scratch, svg)
         worth = possible() and len(jobs) >= WORTH_WARMING and scratch.fits(self.scratch)
         self.warm = Warm(self.scratch, self.environment) if worth else None
+        self.gpus = gpus()
 
     def __enter__(self) -> "Session":
         return self
@@ -155,6 +157,8 @@ class Session:
         try:
             job.staging = publish.open_staging(self.reports, job.place, job.slug)
             self._order(job)
+            if len(self.gpus) > 1:
+                job.gpu = least_used(self.gpus, (each.gpu for each in self.running))
             job.started = time.monotonic()
             with (job.staging / "log.txt").open("w") as log:
                 job.process = self._worker(job, log)
@@ -192,9 +196,11 @@ class Session:
                 return Forked(
                     self.warm.address, "worker", argument, self.environment, files
                 )
+        own = {"BPFREE_RUNNER": str(os.getpid())}
+        own |= {"CUDA_VISIBLE_DEVICES": job.gpu} if job.gpu else {}
         return subprocess.Popen(
             [sys.executable, "-m", "bpfree_common.running.execute", argument],
-            env=self.environment | {"BPFREE_RUNNER": str(os.getpid())},
+            env=self.environment | own,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

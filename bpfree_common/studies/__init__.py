@@ -13,6 +13,7 @@ _HOME = {
     "fixed": "tuning",
 }
 _MODULES = (
+    "at_scale",
     "claims",
     "figures",
     "images",

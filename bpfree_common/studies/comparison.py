@@ -88,7 +88,12 @@ class Comparison:
                     f"{what}, 95 % interval": self.estimate(arm).text(scale, 2),
                     minus: "" if own else gap.text(scale, 2, sign=True),
                     "chosen": chosen + remark,
-                    "settings tried": len(tuned.tried),
+                    "settings tried": self._tried(tuned),
                 }
             )
         return found
+
+    def _tried(self, tuned: Tuned) -> int | str:
+        """How many settings, and after how many epochs if those were not all."""
+        count = len(tuned.tried)
+        return count if tuned.epochs is None else f"{count}, for {tuned.epochs} epochs"

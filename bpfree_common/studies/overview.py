@@ -355,15 +355,14 @@ def states(profile: str) -> list[dict]:
     return found
 
 
-def headline(row: Row) -> dict:
-    """What the record says of the one figure that tells a method's story."""
-    name = row.record["headline"]
-    return next(f for f in row.record["figures"] if f["name"] == name)
-
-
 def hero(row: Row) -> tuple[bytes, str, str]:
-    """PNG, caption and alt text of that figure."""
-    kept = headline(row)
+    """PNG, caption and alt text of the one figure that tells a method's story."""
+    return picture(row, row.record["headline"])
+
+
+def picture(row: Row, name: str) -> tuple[bytes, str, str]:
+    """PNG, caption and alt text of the figure of that name."""
+    kept = next(f for f in row.record["figures"] if f["name"] == name)
     (png,) = figure_pngs(row.slug, row.record["profile"], [kept]).values()
     return _smaller(png), kept["caption"], kept["alt"]
 

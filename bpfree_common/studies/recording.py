@@ -12,8 +12,11 @@ from bpfree_common.learning import training
 from bpfree_common.studies import identities
 
 
-def environment() -> dict:
-    """What ran this: versions, machine type, device, threads, precision of products."""
+def environment(precision: str) -> dict:
+    """What ran this: versions, machine type, device, threads.
+
+    precision: of products of float32 matrices in training.
+    """
     import lightning
 
     where = training.device()
@@ -28,7 +31,7 @@ def environment() -> dict:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "device": gpu or "cpu",
-        "matmul_precision": torch.get_float32_matmul_precision(),
+        "matmul_precision": precision,
         **records.surroundings(),
     }
 

@@ -43,6 +43,8 @@ from bpfree_common.studies.recording import (
 )
 
 BASELINE, TEXTBOOK, FROZEN = "backprop", "textbook", "frozen"
+#: Of the epochs, after which settings are compared at a paper's scale.
+TUNING_SHARE = 0.1
 _FIRST_SCREEN = "what-we-found"
 
 
@@ -76,6 +78,8 @@ class Study(Measurements):
         several = 2 if len(self.seeds) > 1 else 1
         count = self.parameters.get("tuning_seeds", several)
         self.tuning_seeds = [tuning.FIRST_TUNING_SEED + k for k in range(count)]
+        paper = self.profile == "paper"
+        self.precision = training.precision() if paper else "highest"
         self.style = figures.Palette(slug)
         self._data: list[str] = []
         self._trained = False
@@ -137,9 +141,10 @@ class Study(Measurements):
         return data
 
     def budget(self, epochs: int, batch_size: int, **more) -> tuning.Budget:
-        """A budget with this study's seeds; more: `cool`, `track_alignment`, `seeds`."""
+        """A budget with this study's seeds; more: see `tuning.Budget`."""
         seeds = {"seeds": tuple(self.seeds), "tuning_seeds": tuple(self.tuning_seeds)}
-        return tuning.Budget(epochs, batch_size, **(seeds | more))
+        precision = {"precision": self.precision}
+        return tuning.Budget(epochs, batch_size, **(seeds | precision | more))
 
     def compare(
         self,
@@ -161,12 +166,16 @@ class Study(Measurements):
         grid: rates or settings for every arm; grids: instead of it, by arm; the paper's
         own rate belongs among the rule's. options: see `budget`; and `measure` and
         `unit` of what the rules score, if that is no accuracy.
+
+        In the paper profile settings are compared after a tenth of the epochs.
         """
         needed = {self.slug, BASELINE, TEXTBOOK, FROZEN} - set(without or {})
         if missing := sorted(needed - set(arms)):
             raise ContractError(
                 f"compare needs the arm {missing[0]!r}, or a reason in `without`"
             )
+        if self.profile == "paper":
+            options = {"tuning_epochs": max(1, round(epochs * TUNING_SHARE))} | options
         return self._compared(arms, task, epochs, batch_size, grid, grids, **options)
 
     def tune(
@@ -404,7 +413,7 @@ class Study(Measurements):
             "headline": self._headline,
             "budget": self._budget,
             "figures": self._figures,
-            "environment": environment(),
+            "environment": environment(self.precision),
             "hashes": records.run_hashes(
                 self.slug, self.parameters, self._data, self.profile
             ),

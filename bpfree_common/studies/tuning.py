@@ -1,7 +1,8 @@
 """The one tuner: every accuracy shown anywhere comes from here.
 
 Settings are compared by the metric on validation data, averaged over tuning seeds that
-no report uses, after the whole budget with the rate cooled. The best setting found is
+no report uses, after the whole budget (at a paper's scale a part of it) with the rate
+cooled. The best setting found is
 then trained with the reporting seeds, and only those runs see test data. While the best
 rate is the lowest or the highest tried, the grid is widened towards it; an arm that is
 still at an edge after `WIDEN` rounds says so wherever its number stands.
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+from lightning.pytorch.loggers import Logger
 
 from bpfree_common.data import Data
 from bpfree_common.learning import training
@@ -29,7 +31,10 @@ class Budget:
     """What every arm of a comparison may spend.
 
     cool: the rate is constant for the first half of all steps and then falls linearly
-    to zero. seeds: reporting seeds. tuning_seeds: those that choose the setting.
+    to zero. seeds: reporting seeds. tuning_seeds: those that choose the setting. logger:
+    makes one of Lightning's for an arm and a reporting seed: ``logger(arm, seed)``.
+    tuning_epochs: after how many epochs, cooled like the whole, settings are compared;
+    all of them where it is None. precision: of products of float32 matrices.
     """
 
     epochs: int
@@ -38,6 +43,9 @@ class Budget:
     tuning_seeds: tuple[int, ...]
     cool: bool = True
     track_alignment: bool = False
+    logger: Callable[[str, int], Logger] | None = None
+    tuning_epochs: int | None = None
+    precision: str = "highest"
 
 
 @dataclass
@@ -70,10 +78,15 @@ class Tuned:
     at_edge: bool
     runs: list[training.Run] = field(default_factory=list)
     fixed: bool = False
+    epochs: int | None = None
 
     def as_dict(self) -> dict:
-        """For the record: every setting that was tried, and their number."""
-        return {
+        """For the record: every setting that was tried, and their number.
+
+        epochs: after which they were compared, where those were not all.
+        """
+        part = {} if self.epochs is None else {"epochs": self.epochs}
+        return part | {
             "settings": [each.as_dict() for each in self.tried],
             "tried": len(self.tried),
             "chosen": self.chosen,
@@ -164,10 +177,13 @@ def tune(
     task = task.to(training.device())
 
     def run(hyper: dict, seed: int, report: bool) -> training.Run:
+        epochs = budget.epochs if report else budget.tuning_epochs or budget.epochs
         return training.train(
-            arm, build, hyper, task, seed, budget.epochs, budget.batch_size,
+            arm, build, hyper, task, seed, epochs, budget.batch_size,
             cool=budget.cool, test=report,
             track_alignment=report and budget.track_alignment,
+            logger=budget.logger(arm, seed) if report and budget.logger else None,
+            precision=budget.precision,
             checkpoint=checkpoint(hyper, seed) if checkpoint else None,
         )  # fmt: skip
 
@@ -182,4 +198,4 @@ def tune(
         tried, at_edge = search(evaluate, settings)
     chosen = best(tried).hyper
     runs = [run(chosen, seed, report=True) for seed in budget.seeds]
-    return Tuned(arm, tried, chosen, at_edge, runs, given)
+    return Tuned(arm, tried, chosen, at_edge, runs, given, budget.tuning_epochs)
