@@ -113,6 +113,16 @@ def test_blocks_are_no_chain_of_layers():
     assert read(Blocks(), (80,), WIDTHS, 10) is None
 
 
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm1d(64), nn.BatchNorm1d(64, affine=False), nn.LayerNorm(64)]
+)
+def test_layers_that_normalise_are_not_read_as_plain_ones(norm):
+    units = mlp(SIZES)
+    assert dense(units)[1] is not None
+    units[0].insert(1, norm)
+    assert dense(units)[1] is None
+
+
 def test_two_activations_have_no_opponent_of_one():
     units = mlp(SIZES)
     units[1][1] = nn.Tanh()

@@ -22,6 +22,9 @@ _KERNELS = {"relu": "relu", "relu_": "relu", "threshold": "relu", "tanh": "tanh"
             "tanh_": "tanh", "elu": "elu", "elu_": "elu", "gelu": "gelu"}  # fmt: skip
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "gelu": nn.GELU}
 
+#: What makes a layer another than a plain one, though it has no weight of its own.
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+
 #: Standard deviation of a weight times sqrt(fan-in) that suits depth: what keeps the
 #: second moment of a normal variable through ReLU (He et al. 2015), ELU and GELU, and
 #: the slope at zero of tanh (LeCun et al. 1998).
@@ -151,6 +154,7 @@ def read(
 ) -> Network | None:
     """The network of a rule just built; None if it is no chain of plain layers.
 
+    Layers that normalise are not plain: an opponent without would be another network.
     Heads and labels, with a row or column per class, may hang on the layers, and other
     matrices too where the chain alone makes the prediction. inputs: shape of one sample.
     Raises ContractError unless exactly one kind of activation runs when the rule
@@ -166,6 +170,8 @@ def read(
         return None
     network = Network(activation(rule, inputs), layers, inputs)
     units = rule.units[: len(layers)]
+    if any(isinstance(part, _NORMS) for part in units.modules()):
+        return None
     spare = [p for unit in units for p in unit.parameters() if id(p) not in used]
     more = any(p.dim() > 1 and classes not in p.shape[:2] for p in spare)
     return None if more and not network.predicts_like(rule) else network
