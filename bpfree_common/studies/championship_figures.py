@@ -206,7 +206,8 @@ def _draw_front(ax, points: list[tuple[float, float]]) -> None:
 def _plain_ticks(ax) -> None:
     """Ticks at 1, 2, 5 times powers of ten, as plain numbers."""
     low, high = ax.get_xlim()
-    ticks = [m * 10.0**n for n in range(-4, 7) for m in (1, 1.5, 2, 3, 4, 5, 6, 8)]
+    parts = (1, 1.5, 2, 3, 4, 5, 6, 8) if high < 10 * low else (1, 2, 5)
+    ticks = [m * 10.0**n for n in range(-4, 7) for m in parts]
     ax.xaxis.set_major_locator(FixedLocator([t for t in ticks if low < t < high]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter("{x:g}")
