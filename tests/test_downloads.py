@@ -232,6 +232,17 @@ def test_a_server_that_never_stops_is_left(toy, server, monkeypatch):
     assert left(toy) == []
 
 
+def test_a_bar_is_shown_where_somebody_looks_though_no_length_is_said(
+    toy, server, monkeypatch
+):
+    monkeypatch.setattr(download.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.delenv("BPFREE_PROGRESS", raising=False)
+    monkeypatch.setattr(download, "LARGEST", 1_000_000)
+    server.answer = flood
+    with pytest.raises(DataMissing, match="more than 1,000,000 bytes"):
+        datasets.files("file")
+
+
 def _fetch(start, url, sha256, target, done):
     start.wait()
     try:

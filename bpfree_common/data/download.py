@@ -177,9 +177,10 @@ class _Transfer:
         elif sys.stderr.isatty() or "ipykernel" in sys.modules:
             from tqdm import tqdm
 
-            self._bar = self._bar or tqdm(
-                total=self.total or None, unit="B", unit_scale=True, leave=False
-            )
+            if self._bar is None:  # a bar without a total has no truth value
+                self._bar = tqdm(
+                    total=self.total or None, unit="B", unit_scale=True, leave=False
+                )
             self._bar.n = self.this_try
             self._bar.update(0)
 
