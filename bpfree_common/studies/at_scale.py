@@ -6,6 +6,7 @@ from IPython.display import Markdown
 
 from bpfree_common.studies import tables
 from bpfree_common.studies.overview import BASELINE, COMMITTED, Row, rows
+from bpfree_common.studies.statistics import Estimate
 
 MARGIN = 0.5  #: points within which a number counts as met
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
@@ -57,19 +58,21 @@ def _row(row: Row) -> dict:
     return {
         "paper": f"[{row.entry.title}](../../paper/{row.slug}/{row.slug}.ipynb)",
         "on": ", ".join(filter(None, (said.get("dataset"), said.get("network")))),
-        "rule, paper": _said(theirs, said),
-        "rule, here": ours.text() if ours else _MISSING,
+        "rule, paper: here": f"{_said(theirs, said)}: {_text(ours)}",
         "off by": _met(ours.mean - theirs) if ours and theirs is not None else _MISSING,
-        "backprop, paper": _said(theirs_bp, said),
-        "backprop, here": base.text() if base else _MISSING,
-        "gap, paper": f"{theirs - theirs_bp:+.2f}" if known else _MISSING,
-        "gap, here": gap.text(sign=True) if gap else _MISSING,
-        "frozen, here": control.text() if control else _MISSING,
+        "backprop, paper: here": f"{_said(theirs_bp, said)}: {_text(base)}",
+        "gap, paper: here": (f"{theirs - theirs_bp:+.2f}" if known else _MISSING)
+        + f": {_text(gap, sign=True)}",
+        "frozen, here": _text(control),
         "seeds": len(record["seeds"]),
         "share of updates": _MISSING if share is None else f"{share:.2f}",
         "device, products": f"{where['device']}, {where['matmul_precision']}",
         "record": row.state,
     }
+
+
+def _text(found: Estimate | None, sign: bool = False) -> str:
+    return _MISSING if found is None else found.text(sign=sign)
 
 
 def _said(value: float | None, said: dict) -> str:
