@@ -20,6 +20,7 @@ ACTIVATIONS = "activations: the fast form writes the plain one's credit"
 WEIGHTS = "weights: so does it, for every guess that knows something"
 NUMBERS = "random weights: the numbers are <G, V> of weights and of bias"
 ONE = "random weights: one image's credit is s V, with V h as pushed"
+LENGTH = "random weights: V h is as long as its input makes it"
 LAW = "random weights: their sum over images has its exact law, given V h"
 
 MUTATIONS = {
@@ -85,9 +86,9 @@ MUTATIONS = {
         ONE,
     ),
     "the weights' guess forgets its input": (
-        "v * h.norm(dim=1, keepdim=True), torch",
-        "v, torch",
-        ONE,
+        "[v * h.norm(dim=1, keepdim=True), torch",
+        "[v, torch",
+        LENGTH,
     ),
     "images share one direction": (
         "along = Z @ r.T + z @",
