@@ -50,13 +50,13 @@ MUTATIONS = {
         LOCAL,
     ),
     "the head learns twice as fast": (
-        "F.cross_entropy(unit.head(x), y).backward()",
-        "(2 * F.cross_entropy(unit.head(x), y)).backward()",
+        "F.cross_entropy(self.head(x), y).backward()",
+        "(2 * F.cross_entropy(self.head(x), y)).backward()",
         BLOCK,
     ),
     "ntk keeps its head": (
-        'if self.guess == "ntk" else unit.drawn',
-        'if self.guess == "none" else unit.drawn',
+        'if kind == "ntk" else self.drawn',
+        'if kind == "none" else self.drawn',
         DRAWN,
     ),
     "one bit keeps the uphill ones": (
