@@ -28,6 +28,22 @@ def test_every_paper_with_a_record_is_listed_with_a_link_that_leads_somewhere(fo
     assert all((paths.PROJECT / link).is_file() for link in links)
 
 
+def test_who_stays_below_backpropagation_and_who_does_not_follows_from_intervals(found):
+    below, level, *_ = overview.sentences(found)
+    gaps = {r.entry.short: e for r in found if (e := r.ahead_of(overview.BASELINE))}
+    reach = {short: e for short, e in gaps.items() if e.high >= 0}
+    assert below.startswith(f"Of {len(gaps)} rules")
+    assert f"{len(gaps) - len(reach)} stay below it" in below
+    named = [words.rsplit(" (", 1)[0] for words in level.split(": ")[1].split("), ")]
+    assert sorted(named) == sorted(f"{s} {e.mean:+.1f}" for s, e in reach.items())
+
+
+def test_the_first_screen_tells_of_both_networks_of_the_championship(found):
+    said = "\n".join(front.sentences(found))
+    assert "Championship, dense: Textbook backprop" in said
+    assert "Championship, conv: On the convolutional network" in said
+
+
 def test_the_picture_is_as_tall_as_it_has_rows(found):
     width, height = Image.open(paths.PROJECT / front.PICTURE).size
     compared = [row for row in found if row.ahead_of(overview.BASELINE)]

@@ -176,6 +176,14 @@ def test_an_error_text_of_megabytes_is_shortened(project):
     assert len(done.stdout) < 50_000
 
 
+def test_a_traceback_of_a_thousand_lines_is_shortened(project):
+    project.add("tiny", "def deeper():\n    return deeper()\ndeeper()")
+    done = project.run("tiny")
+    assert done.returncode == 1
+    assert "RecursionError" in done.stdout
+    assert len(done.stdout.splitlines()) < 200
+
+
 @pytest.mark.parametrize(
     "content", [b"[1, 2]", b"\xff\xfe", b'{"cell": "x", "cells": []}', b"[" * 5000, b"7"]
 )

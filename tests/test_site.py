@@ -192,6 +192,14 @@ def test_a_link_to_a_notebook_leads_to_its_page_if_it_has_one(tmp_path, address,
     assert page_of(tmp_path, text) == f"See {becomes}."
 
 
+def test_a_card_leads_to_a_notebook_that_came_after_its_report(tmp_path):
+    card = {"text/markdown": "*Compare with*: `pepita`, `nobody`.\n\nNot `pepita` here."}
+    shown = {"output_type": "display_data", "data": card, "metadata": {}}
+    text = page_of(tmp_path, {"cell_type": "code", "source": "", "outputs": [shown]})
+    assert "*Compare with*: [PEPITA](pepita.ipynb), `nobody`." in text
+    assert "Not `pepita` here." in text
+
+
 def test_a_picture_of_either_standard_becomes_a_file_with_its_words(tmp_path):
     png = "iVBORw0KGgo="
     new = {"text/markdown": f"![a curve](data:image/png;base64,{png})"}

@@ -13,7 +13,7 @@ from conftest import FINISH, PARAMETERS, cell
 
 from bpfree_common import paths, records
 from bpfree_common.errors import CatalogueError
-from bpfree_common.records import provenance
+from bpfree_common.records import provenance, replay
 from bpfree_common.records.coverage import Changes
 from bpfree_common.records.moves import laboratory_changes
 from bpfree_common.records.units import units
@@ -195,7 +195,7 @@ def test_an_edit_of_the_laboratory_during_a_run_cannot_pass_for_what_ran(tmp_pat
     code = """
 from pathlib import Path
 from bpfree_common import sgd
-from bpfree_common.records import provenance
+from bpfree_common.records import provenance, replay
 from bpfree_common.records.moves import laboratory_changes
 sgd(0.1)
 path = provenance.paths.LABORATORY / "learning" / "optim.py"
@@ -455,6 +455,30 @@ def test_a_job_that_the_older_commit_does_not_know_stops_no_confirmation(reposit
 def test_a_change_that_changes_quick_is_not_confirmed(repository):
     repository.commit(TOY.replace("x + N", "x - N"))
     assert repository.confirm().startswith("paper: not confirmed: quick differs: cell 2")
+
+
+@pytest.mark.parametrize(
+    ("shown", "same"),
+    [
+        ("*Compare with*: [A](a.ipynb), [B](b.ipynb).\n\n91 %", True),
+        ("*Compare with*: [A](a.ipynb), `b`.\n\n92 %", False),
+        ("*Compared with*: [A](a.ipynb).\n\n91 %", False),
+    ],
+    ids=["a link more", "a number", "another line"],
+)
+def test_where_a_card_leads_is_no_difference_between_two_runs(tmp_path, shown, same):
+    for name, text in (
+        ("one", "*Compare with*: [A](a.ipynb), `b`.\n\n91 %"),
+        ("two", shown),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        card = {"output_type": "display_data", "data": {"text/markdown": text}}
+        cell = {"cell_type": "code", "source": "", "metadata": {}, "outputs": [card]}
+        content = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+        (folder / "paper.ipynb").write_text(json.dumps(content))
+        shutil.copy(paths.PROJECT / "reports/standard/comq/record.json", folder)
+    assert (replay.differences(tmp_path / "one", tmp_path / "two") == []) is same
 
 
 def test_a_changed_function_that_quick_does_not_run_is_not_confirmed(repository):

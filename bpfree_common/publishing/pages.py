@@ -10,7 +10,7 @@ import re
 from collections.abc import Container
 from pathlib import Path
 
-from bpfree_common.papers import notebook
+from bpfree_common.papers import catalogue, notebook
 from bpfree_common.publishing import atlas
 from bpfree_common.studies import images
 
@@ -20,6 +20,9 @@ FOLDER, FIGURES = "papers", "figures"
 _OPEN = {"rule", "fast", "parameters", "injected-parameters"}
 _SHORT = 3  #: lines of a call that stays open
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:)[^)\s]*?([\w-]+)\.ipynb\)")
+#: Where a card leads; a notebook that came later than the report is a bare name there.
+_LEADS = re.compile(r"^\*(?:Builds on|Compare with)\*: .+$", re.MULTILINE)
+_NAME = re.compile(r"`(\w+)`")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _DATA = re.compile(r"\(data:image/png;base64,([A-Za-z0-9+/=]+)\)")
 
@@ -56,7 +59,8 @@ class Page:
 
     def text(self, markdown: str) -> str:
         """Markdown with links to pages and with its pictures in files."""
-        return _DATA.sub(self._picture, _LINK.sub(self._link, markdown))
+        text = _LEADS.sub(self._lead, _LINK.sub(self._link, markdown))
+        return _DATA.sub(self._picture, text)
 
     def _cell(self, cell: dict) -> list[dict]:
         """The cell, and after it what it shows as Markdown."""
@@ -106,6 +110,15 @@ class Page:
     def _link(self, match: re.Match) -> str:
         words, slug = match.groups()
         return f"[{words}]({slug}.ipynb)" if slug in self.known else words
+
+    def _lead(self, match: re.Match) -> str:
+        return _NAME.sub(self._name, match[0])
+
+    def _name(self, match: re.Match) -> str:
+        slug = match[1]
+        if slug not in self.known:
+            return match[0]
+        return f"[{catalogue.get(slug).short}]({slug}.ipynb)"
 
     def _picture(self, match: re.Match) -> str:
         self.pictures += 1

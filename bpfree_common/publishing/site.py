@@ -17,7 +17,7 @@ from bpfree_common.errors import ParameterError, ReportError, short
 from bpfree_common.papers import catalogue, notebook
 from bpfree_common.publishing import api, atlas, tables
 from bpfree_common.publishing.pages import FOLDER, Page
-from bpfree_common.studies import cards, images, overview
+from bpfree_common.studies import cards, front, images, overview
 from bpfree_common.studies.palette import use_style
 
 DOCS = paths.PROJECT / "docs"
@@ -156,7 +156,9 @@ def _write_tables(source: Path, found: list[overview.Row], made: dict) -> None:
     use_style()
     gaps = images.render(overview.gap_figure(found))
     (source / "static" / "gallery" / "gaps.png").write_bytes(gaps)
-    words = "\n".join(f"- {sentence}" for sentence in overview.sentences(found))
+    words = "\n".join(
+        f"- {sentence}" for sentence in front.sentences(found, made["profile"])
+    )
     _fill(source / "index.md", findings=words, gallery=_raw(tables.gallery(heroes)))
     _fill(source / "schematics.md", schematics=_raw(tables.schematics(drawn)))
     _fill(source / "overview.md", methods=_raw(tables.methods(found)))

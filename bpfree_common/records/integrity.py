@@ -175,7 +175,9 @@ def _verdict(interval: list, band: list, null: float | None) -> str:
     slack = TOLERANCE * max(1.0, abs(mean))
     if low < near - slack:
         return "not reproduced" if high < near - slack else "undecided"
-    return "beyond" if mean > far + slack else "reproduced"
+    if high > far + slack:
+        return "beyond" if low > far + slack else "undecided"
+    return "reproduced"
 
 
 def _whole(claim: dict) -> set[str]:

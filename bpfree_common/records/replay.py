@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -132,7 +133,8 @@ def differences(one: Path, two: Path) -> list[str]:
     """What two reports of one notebook say differently, bit for bit, in words.
 
     Sources of code cells, hashes and times do not count, nor do facts of the environment
-    that only one of the records holds.
+    that only one of the records holds, nor where a card leads: that grows with the
+    collection and can change no number.
     """
     if missing := [p for p in (one, two) if not (p / record.NAME).is_file()]:
         return [f"{'both do' if len(missing) == 2 else 'one does'} not run"]
@@ -158,7 +160,19 @@ def _shown(folder: Path) -> tuple[dict, list]:
     for cell in cells:
         if cell["cell_type"] == "code":
             cell["source"] = ""
+            for output in cell["outputs"]:
+                _without_links(output.get("data", {}))
     return {k: v for k, v in canonical.items() if k != "hashes"}, cells
+
+
+#: The lines of a card that lead to other notebooks.
+_LEADS = re.compile(r"^\*(?:Builds on|Compare with)\*: .+$", re.MULTILINE)
+
+
+def _without_links(data: dict) -> None:
+    """Take from an output what a card says of other notebooks."""
+    if "text/markdown" in data:
+        data["text/markdown"] = _LEADS.sub("", "".join(data["text/markdown"]))
 
 
 def _figures(one: Path, two: Path) -> list[str]:

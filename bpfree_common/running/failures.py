@@ -1,6 +1,7 @@
 """What the runner tells the user about a run that failed."""
 
 LONGEST_TEXT, LONGEST_TRACE = 2_000, 20_000  # characters
+MOST_LINES = 120  #: of a traceback: one of a recursion has a thousand
 
 
 def failure(name: str, text: str, cell: int | None = None, trace: str = "") -> dict:
@@ -10,8 +11,17 @@ def failure(name: str, text: str, cell: int | None = None, trace: str = "") -> d
         "ename": _shortened(str(name), LONGEST_TEXT),
         "error": _shortened(text, LONGEST_TEXT),
         "cell": cell,
-        "trace": _shortened(trace, LONGEST_TRACE),
+        "trace": _shortened(_fewer(trace), LONGEST_TRACE),
     }
+
+
+def _fewer(trace: str) -> str:
+    """A traceback of too many lines as its first and last ones."""
+    lines, half = trace.splitlines(), MOST_LINES // 2
+    if len(lines) <= MOST_LINES:
+        return trace
+    left_out = f"[... {len(lines) - 2 * half} lines ...]"
+    return "\n".join([*lines[:half], left_out, *lines[-half:]])
 
 
 def _shortened(text: str, longest: int) -> str:

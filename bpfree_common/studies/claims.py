@@ -87,10 +87,10 @@ class Claim:
 def judge(found: Estimate, band: Band, null: float | None) -> str:
     """The verdict of one estimate.
 
-    Its interval lies in the band: reproduced. Its mean lies past the far side and its
-    interval does not reach back over the near side: beyond. All of it lies on the null's
-    side: not reproduced. It straddles the near side, or has no interval: undecided. A
-    claim whose measured null lies in the band can be decided by no measurement.
+    Its interval lies in the band: reproduced; past the far side, seen from the null:
+    beyond; on the null's side: not reproduced. It straddles either side, or has none:
+    undecided. So a band of two sides around a value is a test of equivalence. A claim
+    whose measured null lies in the band can be decided by no measurement.
     """
     if found.low is None or (null is not None and contains(band, null)):
         return UNDECIDED
@@ -104,9 +104,10 @@ def judge(found: Estimate, band: Band, null: float | None) -> str:
     slack = TOLERANCE * max(1.0, abs(found.mean))
     if found.high < low - slack:
         return NOT_REPRODUCED
-    if found.low < low - slack:
-        return UNDECIDED
-    return BEYOND if found.mean > high + slack else REPRODUCED
+    if found.low > high + slack:
+        return BEYOND
+    inside = low - slack <= found.low and found.high <= high + slack
+    return REPRODUCED if inside else UNDECIDED
 
 
 def contains(band: Band, value: float) -> bool:

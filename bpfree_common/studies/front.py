@@ -9,19 +9,27 @@ from pathlib import Path
 from bpfree_common import paths
 from bpfree_common.errors import ReportError
 from bpfree_common.papers import catalogue
-from bpfree_common.studies import images, overview, tables
+from bpfree_common.studies import (
+    championship,
+    championship_words,
+    images,
+    overview,
+    tables,
+)
 from bpfree_common.studies.palette import use_style
 
 PROFILE = "standard"
 BEGIN = "<!-- made from the records by `make readme`: do not edit -->"
 END = "<!-- end of what is made from the records -->"
 PICTURE = Path("reports") / PROFILE / "gaps.png"
+#: Which findings of the championship stand on the first screen.
+CHAMPIONSHIP = {"dense": ("best", "depth"), "conv": ("frozen",)}
 ALT = "Points of test accuracy by which each rule differs from backpropagation"
 
 
 def text(found: list[overview.Row]) -> str:
     """The part of README that tells what was found, in Markdown."""
-    said = "\n".join(f"- {sentence}" for sentence in overview.sentences(found))
+    said = "\n".join(f"- {sentence}" for sentence in sentences(found))
     words = "; ".join(
         f"{row.entry.short} {gap.text(sign=True)}"
         for row in overview.by_family(found)
@@ -36,6 +44,15 @@ def text(found: list[overview.Row]) -> str:
     table = tables.markdown([_row(row) for row in overview.by_family(found)]).data
     parts = ["## What was found", said, picture, note, "## The papers", table]
     return "\n\n".join(parts)
+
+
+def sentences(found: list[overview.Row], profile: str = PROFILE) -> list[str]:
+    """What was found, over all papers and in the championship, with its numbers."""
+    said = overview.sentences(found)
+    for kind, subjects in CHAMPIONSHIP.items():
+        words = championship_words.sentences(championship.field(kind, profile))
+        said += [f"Championship, {kind}: {words[s]}" for s in subjects if s in words]
+    return said
 
 
 def _row(row: overview.Row) -> dict:

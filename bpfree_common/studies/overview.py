@@ -117,42 +117,57 @@ def link(row: Row, to: str = "report") -> str:
 
 def sentences(found: list[Row]) -> list[str]:
     """What was found over all methods, each sentence with its numbers."""
+    names = {r.slug: r.entry.short for r in found}
     backprop = {r.slug: e for r in found if (e := r.ahead_of(BASELINE))}
     frozen = {r.slug: e for r in found if (e := r.ahead_of(r.entry.control))}
-    names = {r.slug: r.entry.short for r in found}
-    said = []
-    if backprop:
-        level = [s for s, e in backprop.items() if e.high is not None and e.high >= 0]
-        said.append(
-            f"Of {len(backprop)} rules that train beside backpropagation on the same "
-            f"network, {len(backprop) - len(level)} stay below it with their whole 95 % "
-            f"interval; not so {_listed(level, names)}."
-        )
-        worst = min(backprop, key=lambda s: backprop[s].mean)
-        gaps = sorted(e.mean for e in backprop.values())
-        said.append(
-            f"The median gap to backpropagation is {np.median(gaps):+.1f} points; the "
-            f"widest is {names[worst]}'s, {backprop[worst].text(sign=True)}."
-        )
-    if frozen:
-        idle = [s for s, e in frozen.items() if e.low is not None and e.low <= 0]
-        taught = len(frozen) - len(idle)
-        said.append(
-            f"{taught} of {len(frozen)} rules beat the same network with hidden layers "
-            f"as drawn, read-out tuned, beyond their interval"
-            + (f"; not so {_listed(idle, names)}." if idle else ".")
-        )
+    costs = {r.slug: c for r in found if (c := r.record["cost"].get(r.slug))}
+    said = _gap_sentences(backprop, names) if backprop else []
+    said += [_learned_sentence(frozen, names)] if frozen else []
     said += _verdict_sentences(found)
-    cheaper = [
-        r for r in found if (c := r.record["cost"].get(r.slug)) and c["live_ratio"] < 1
-    ]
-    priced = [r for r in found if r.record["cost"].get(r.slug)]
-    if priced:
-        said.append(
-            f"{len(cheaper)} of {len(priced)} rules hold fewer live bytes in a step than "
-            f"backpropagation on the network that they were measured on."
-        )
-    return said
+    return said + ([_cost_sentence(costs, names)] if costs else [])
+
+
+def _gap_sentences(gaps: dict[str, Estimate], names: dict[str, str]) -> list[str]:
+    gaps = dict(sorted(gaps.items(), key=lambda gap: -gap[1].mean))
+    level = {s: e for s, e in gaps.items() if e.high is not None and e.high >= 0}
+    below = {s: e for s, e in gaps.items() if s not in level}
+    words = (
+        f"Of {len(gaps)} rules that train beside backpropagation on the same network, "
+        f"{len(below)} stay below it with their whole 95 % interval"
+    )
+    if below:
+        ends = list(below)[:1] + list(below)[-1:]
+        ends = _listed({s: below[s] for s in ends}, names, " to ")
+        median = np.median([e.mean for e in below.values()])
+        words += f": from {ends} points, {median:+.1f} in the median"
+    if not level:
+        return [f"{words}."]
+    return [f"{words}.", f"Not so {len(level)}: {_listed(level, names)}."]
+
+
+def _learned_sentence(gaps: dict[str, Estimate], names: dict[str, str]) -> str:
+    idle = {s: e for s, e in gaps.items() if e.low is not None and e.low <= 0}
+    median = np.median([e.mean for e in gaps.values()])
+    words = (
+        f"{len(gaps) - len(idle)} of {len(gaps)} rules beat the same network with hidden "
+        "layers as drawn, read-out tuned, beyond their interval, by "
+        f"{median:.1f} points in the median"
+    )
+    return f"{words}; not so {_listed(idle, names)}." if idle else f"{words}."
+
+
+def _cost_sentence(costs: dict[str, dict], names: dict[str, str]) -> str:
+    held = {slug: cost["live_ratio"] for slug, cost in costs.items()}
+    worked = {slug: cost["flops_ratio"] for slug, cost in costs.items()}
+    fewest = min(held, key=held.get)
+    least, most = min(worked, key=worked.get), max(worked, key=worked.get)
+    return (
+        f"{sum(ratio < 1 for ratio in held.values())} of {len(held)} rules hold fewer "
+        "live bytes in a step than backpropagation on the network that they were "
+        f"measured on, the least {names[fewest]}: {held[fewest]:.2g} times as many. A "
+        f"step costs from {worked[least]:.2g} ({names[least]}) to {worked[most]:.2g} "
+        f"({names[most]}) times backpropagation's FLOPs."
+    )
 
 
 def _verdict_sentences(found: list[Row]) -> list[str]:
@@ -170,8 +185,9 @@ def _claimant(claim: dict) -> str:
     return "authors" if claim["source"] in AUTHORS else "others"
 
 
-def _listed(slugs: list[str], names: dict[str, str]) -> str:
-    return ", ".join(names[s] for s in slugs) if slugs else "none"
+def _listed(gaps: dict[str, Estimate], names: dict[str, str], between: str = ", ") -> str:
+    """Short names, each with its difference and interval in points."""
+    return between.join(f"{names[s]} {e.text(sign=True)}" for s, e in gaps.items())
 
 
 def scoreboard(found: list[Row]) -> list[dict]:
