@@ -174,6 +174,7 @@ def test_no_committed_report_is_stale(slug):
 def test_a_committed_record_is_of_real_data_and_three_seeds(slug):
     record = standard_record(slug)
     assert len(record["seeds"]) >= 3
-    assert record["parameters"]["dataset"] not in ("digits", "mnist5k")
+    assert record["hashes"]["data"], "embedded data alone: choose a published set"
+    assert record["parameters"].get("dataset") not in ("digits", "mnist5k")
     assert {c["name"] for c in record["claims"]} == set(ENTRIES[slug].claims)
     assert record["identities"]

@@ -78,7 +78,7 @@ def _family(row: overview.Row) -> str:
 
 
 def _data(row: overview.Row) -> str:
-    return row.record["parameters"].get("dataset", _MISSING)
+    return row.data
 
 
 def _method(row: overview.Row) -> str:

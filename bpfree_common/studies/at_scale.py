@@ -33,7 +33,11 @@ def published(row: Row) -> dict | None:
     """The paper's own accuracies on the data set of a run, as the catalogue has them."""
     data = _plain(row.record["parameters"].get("dataset", ""))
     for said in row.entry.headline:
-        if _plain(said["dataset"]) == data and "accuracy" in said.get("metric", ""):
+        if (
+            data
+            and _plain(said.get("dataset", "")) == data
+            and "accuracy" in said.get("metric", "")
+        ):
             return said
     return None
 

@@ -66,7 +66,7 @@ def _row(row: overview.Row) -> dict:
         "paper": f"{link}: {tables.text(row.entry.title)}",
         "year": str(row.entry.year),
         "family": catalogue.FAMILIES[row.entry.family],
-        "data": row.record["parameters"].get("dataset", "-"),
+        "data": row.data,
         "accuracy %": _number(row.accuracy(row.slug)),
         **{name: _number(gap, sign=True) for name, gap in gaps.items()},
         "claims": ", ".join(f"{n} {verdict}" for verdict, n in row.counts().items()),

@@ -74,6 +74,12 @@ class Row:
         ]
         return {v: chosen.count(v) for v in VERDICTS if v in chosen}
 
+    @property
+    def data(self) -> str:
+        """The data set of the main comparison, or else all that the run has loaded."""
+        loaded = ", ".join(self.record["hashes"]["data"])
+        return self.record["parameters"].get("dataset") or loaded or "-"
+
     def cost(self, name: str) -> str:
         """A ratio of counted costs to backpropagation's, as text."""
         value = self.record["cost"].get(self.slug, {}).get(name)
@@ -201,7 +207,7 @@ def scoreboard(found: list[Row]) -> list[dict]:
                 "paper": link(row),
                 "year": row.entry.year,
                 "family": catalogue.FAMILIES[row.entry.family],
-                "data": row.record["parameters"].get("dataset", "-"),
+                "data": row.data,
                 "accuracy %": _text(own),
                 "minus backprop": _text(gap, sign=True),
                 "minus control": _text(control, sign=True),
