@@ -378,6 +378,7 @@ def test_the_sentences_name_who_is_above_below_and_on_the_front(found):
     assert list(said) == ["own", "frozen", "best", "converged", "depth", "price"]
     assert "2 of 4 rules are below, 1 tie (MF) and 1 are above (FOTON +2.0" in said["own"]
     assert "3 of 4 rules beat their own frozen control, 1 do not: FG" in said["frozen"]
+    assert "Textbook backprop gains +" in said["frozen"]
     assert "the best rule, FOTON, 93.0" in said["best"]
     assert "The best is FOTON with 94" in said["converged"]
     assert "textbook backprop has 91" in said["converged"]

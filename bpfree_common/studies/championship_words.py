@@ -143,10 +143,14 @@ def _frozen(found: Field) -> str:
         if n not in taught
     ]
     rest = f", {len(gaps)} do not: {'; '.join(gaps)} points" if gaps else ""
-    return (
+    said = (
         f"On the {_kind(found)} network {len(taught)} of {len(duels)} rules beat their "
         f"own frozen control{rest}."
     )
+    if found.textbook is None or found.textbook.values(arm=FROZEN) is None:
+        return said
+    gain = difference(found.textbook.values(), found.textbook.values(arm=FROZEN))
+    return f"{said} Textbook backprop gains {gain.text(sign=True)} on its own."
 
 
 def _best(found: Field) -> str:
