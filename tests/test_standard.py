@@ -144,3 +144,16 @@ def test_the_main_comparison_has_its_opponents(slug):
     if slug in arms:
         missing = {"backprop", "textbook", "frozen"} - arms
         assert all(f'"{arm}":' in source(slug) for arm in missing)
+
+
+@pytest.mark.parametrize("slug", PAPERS)
+def test_backprop_trains_where_a_rule_is_set_beside_it(slug):
+    """A rule that is above a backprop which has learned nothing says nothing."""
+    control = ENTRIES[slug].control
+    found = {
+        m["arm"]: sum(m["values"]) / len(m["values"])
+        for m in record(slug)["metrics"]
+        if m["name"] == "test accuracy"
+    }
+    if control in found and "backprop" in found:
+        assert found["backprop"] > found[control]
