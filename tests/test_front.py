@@ -38,6 +38,13 @@ def test_who_stays_below_backpropagation_and_who_does_not_follows_from_intervals
     assert sorted(named) == sorted(f"{s} {e.mean:+.1f}" for s, e in reach.items())
 
 
+def test_only_frozen_networks_are_told_as_such(found):
+    (said,) = [s for s in overview.sentences(found) if "hidden layers as drawn" in s]
+    controlled = [row for row in found if row.ahead_of(overview.FROZEN)]
+    assert f" of {len(controlled)} rules" in said
+    assert "comq" not in {row.slug for row in controlled}  # rounding is no frozen layer
+
+
 def test_the_first_screen_tells_of_both_networks_of_the_championship(found):
     said = "\n".join(front.sentences(found))
     assert "Championship, dense: Textbook backprop" in said

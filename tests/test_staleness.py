@@ -195,7 +195,7 @@ def test_an_edit_of_the_laboratory_during_a_run_cannot_pass_for_what_ran(tmp_pat
     code = """
 from pathlib import Path
 from bpfree_common import sgd
-from bpfree_common.records import provenance, replay
+from bpfree_common.records import provenance
 from bpfree_common.records.moves import laboratory_changes
 sgd(0.1)
 path = provenance.paths.LABORATORY / "learning" / "optim.py"

@@ -14,6 +14,9 @@ TIMING = "timing"
 #: Cells with these tags make up a rule's module: the plain rule, and its fast form.
 RULE = ("rule", "fast")
 
+#: The lines of a paper's card that lead to other notebooks.
+LEADS = re.compile(r"^\*(?:Builds on|Compare with)\*: .+$", re.MULTILINE)
+
 
 def read(path: Path) -> dict:
     """The notebook at `path` as a dict. Raises CatalogueError when unreadable."""

@@ -20,8 +20,6 @@ FOLDER, FIGURES = "papers", "figures"
 _OPEN = {"rule", "fast", "parameters", "injected-parameters"}
 _SHORT = 3  #: lines of a call that stays open
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:)[^)\s]*?([\w-]+)\.ipynb\)")
-#: Where a card leads; a notebook that came later than the report is a bare name there.
-_LEADS = re.compile(r"^\*(?:Builds on|Compare with)\*: .+$", re.MULTILINE)
 _NAME = re.compile(r"`(\w+)`")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _DATA = re.compile(r"\(data:image/png;base64,([A-Za-z0-9+/=]+)\)")
@@ -59,7 +57,7 @@ class Page:
 
     def text(self, markdown: str) -> str:
         """Markdown with links to pages and with its pictures in files."""
-        text = _LEADS.sub(self._lead, _LINK.sub(self._link, markdown))
+        text = notebook.LEADS.sub(self._lead, _LINK.sub(self._link, markdown))
         return _DATA.sub(self._picture, text)
 
     def _cell(self, cell: dict) -> list[dict]:
@@ -112,6 +110,7 @@ class Page:
         return f"[{words}]({slug}.ipynb)" if slug in self.known else words
 
     def _lead(self, match: re.Match) -> str:
+        """Where a card leads: what came later than the report is a bare name there."""
         return _NAME.sub(self._name, match[0])
 
     def _name(self, match: re.Match) -> str:

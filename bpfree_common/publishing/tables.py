@@ -61,7 +61,7 @@ def _said(found: Estimate | None, sign: bool = False) -> str:
 def methods(found: list[overview.Row]) -> str:
     """The overview: a row a paper, with filters by family, data and state."""
     rows = [_method(row) for row in overview.by_family(found)]
-    data = dict.fromkeys(_data(row) for row in found)
+    data = dict.fromkeys(row.data for row in found)
     filters = {
         "family": ("Family", {r.entry.family: _family(r) for r in found}),
         "data": ("Data", {name: name for name in data}),
@@ -77,10 +77,6 @@ def _family(row: overview.Row) -> str:
     return catalogue.FAMILIES[row.entry.family]
 
 
-def _data(row: overview.Row) -> str:
-    return row.data
-
-
 def _method(row: overview.Row) -> str:
     entry, counts = row.entry, row.counts()
     link = f'<a href="papers/{row.slug}.html">{html.escape(entry.title)}</a>'
@@ -89,7 +85,7 @@ def _method(row: overview.Row) -> str:
         f'<td class="text">{link} ({html.escape(entry.short)})</td>',
         _number(str(entry.year or _MISSING), entry.year),
         f"<td>{_family(row)}</td>",
-        f"<td>{html.escape(_data(row))}</td>",
+        f"<td>{html.escape(row.data)}</td>",
         _estimate(row.accuracy(row.slug)),
         *(
             _estimate(row.ahead_of(arm), sign=True)
@@ -99,7 +95,7 @@ def _method(row: overview.Row) -> str:
         _number(_reproduced(counts), share),
         f"<td>{row.state}</td>",
     ]
-    kept = {"family": entry.family, "data": _data(row), "state": row.state}
+    kept = {"family": entry.family, "data": row.data, "state": row.state}
     return _row(kept, cells)
 
 

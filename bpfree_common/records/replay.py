@@ -3,7 +3,6 @@
 import ast
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -165,14 +164,10 @@ def _shown(folder: Path) -> tuple[dict, list]:
     return {k: v for k, v in canonical.items() if k != "hashes"}, cells
 
 
-#: The lines of a card that lead to other notebooks.
-_LEADS = re.compile(r"^\*(?:Builds on|Compare with)\*: .+$", re.MULTILINE)
-
-
 def _without_links(data: dict) -> None:
     """Take from an output what a card says of other notebooks."""
     if "text/markdown" in data:
-        data["text/markdown"] = _LEADS.sub("", "".join(data["text/markdown"]))
+        data["text/markdown"] = notebook.LEADS.sub("", "".join(data["text/markdown"]))
 
 
 def _figures(one: Path, two: Path) -> list[str]:

@@ -32,12 +32,9 @@ def table(profile: str) -> list[dict]:
 def published(row: Row) -> dict | None:
     """The paper's own accuracies on the data set of a run, as the catalogue has them."""
     data = _plain(row.record["parameters"].get("dataset", ""))
-    for said in row.entry.headline:
-        if (
-            data
-            and _plain(said.get("dataset", "")) == data
-            and "accuracy" in said.get("metric", "")
-        ):
+    for said in row.entry.headline if data else ():
+        there = _plain(said.get("dataset", ""))
+        if there == data and "accuracy" in said.get("metric", ""):
             return said
     return None
 

@@ -17,7 +17,7 @@ from bpfree_common.papers import catalogue, notebook
 from bpfree_common.studies import claims, figures, images, statistics
 from bpfree_common.studies.statistics import Estimate
 
-BASELINE, TEXTBOOK = "backprop", "textbook"
+BASELINE, TEXTBOOK, FROZEN = "backprop", "textbook", "frozen"
 
 COMMITTED = "standard"  #: the profile whose reports come with the collection
 
@@ -125,7 +125,8 @@ def sentences(found: list[Row]) -> list[str]:
     """What was found over all methods, each sentence with its numbers."""
     names = {r.slug: r.entry.short for r in found}
     backprop = {r.slug: e for r in found if (e := r.ahead_of(BASELINE))}
-    frozen = {r.slug: e for r in found if (e := r.ahead_of(r.entry.control))}
+    # a control of another kind, as COMQ's, is no network with hidden layers as drawn
+    frozen = {r.slug: e for r in found if (e := r.ahead_of(FROZEN))}
     costs = {r.slug: c for r in found if (c := r.record["cost"].get(r.slug))}
     said = _gap_sentences(backprop, names) if backprop else []
     said += [_learned_sentence(frozen, names)] if frozen else []
@@ -318,7 +319,7 @@ def gap_figure(found: list[Row]) -> Figure:
     for y, row in enumerate(shown):
         colour = figures.family_colour(row.entry.family)
         _point(ax, y, row.ahead_of(BASELINE), colour, "o")
-        control, base = row.values(row.entry.control), row.values(BASELINE)
+        control, base = row.values(FROZEN), row.values(BASELINE)
         if control is not None and len(control) == len(base):
             gap = statistics.paired(100 * control, 100 * base)
             _point(ax, y + 0.22, gap, "#767676", "v", small=True)
